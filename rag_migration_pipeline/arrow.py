@@ -1,0 +1,167 @@
+"""Record batches as Arrow: the form in which a range waits between steps.
+
+Belongs here: RecordBatch to Arrow IPC and back, exactly. Does not belong here: where the files lie (``state.py``).
+
+Columns: ``id`` (text of `records.id_text`), ``document`` (text or null), ``payload`` (JSON of `payloads.encode`), and
+per vector ``dense:<name>`` (fixed-size list of its dtype, null where absent), ``sparse:<name>:indices`` /
+``sparse:<name>:values`` or ``multi:<name>`` (lists, null where absent). Texts are large_binary in UTF-8 with surrogates
+passed, because Arrow's strings refuse lone surrogates.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from rag_migration_pipeline.errors import StagingError
+from rag_migration_pipeline.payloads import decode, encode
+from rag_migration_pipeline.records import (
+    DenseColumn,
+    MultiColumn,
+    RecordBatch,
+    SparseColumn,
+    VectorColumn,
+    id_from_text,
+    id_text,
+)
+from rag_migration_pipeline.state import staging_errors, write_atomically
+
+
+def to_arrow(batch: RecordBatch) -> pa.RecordBatch:
+    """Return the records as an Arrow record batch; dense vectors are not copied."""
+    columns: dict[str, pa.Array] = {
+        "id": _texts([id_text(record_id) for record_id in batch.ids]),
+        "document": _texts(batch.documents if batch.documents is not None else [None] * len(batch)),
+        "payload": _texts([encode(payload) for payload in batch.payloads]),
+    }
+    for name, column in batch.vectors.items():
+        columns.update(_vector_arrays(name, column))
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+
+
+def from_arrow(table: pa.RecordBatch) -> RecordBatch:
+    """Return the records that `to_arrow` wrote; dense vectors are views of the Arrow memory where nothing is absent."""
+    return RecordBatch(
+        ids=[id_from_text(_text(value)) for value in table.column("id").to_pylist()],
+        vectors=_vector_columns(table),
+        payloads=[decode(_text(value)) for value in table.column("payload").to_pylist()],
+        documents=[None if value is None else _text(value) for value in table.column("document").to_pylist()],
+    )
+
+
+def write_batches(path: Path, batches: Iterable[RecordBatch]) -> int:
+    """Write batches to an Arrow IPC file, atomically; returns the number of records.
+
+    Memory holds one batch at a time. An empty iterable writes a file without batches.
+
+    Raises:
+        StagingError: The disk is full or the folder cannot be written.
+    """
+    total = 0
+
+    def write(temporary: Path) -> None:
+        nonlocal total
+        writer = None
+        with pa.OSFile(str(temporary), "wb") as sink:
+            try:
+                for batch in batches:
+                    table = to_arrow(batch)
+                    writer = writer or pa.ipc.new_file(sink, table.schema)
+                    writer.write_batch(table)
+                    total += len(batch)
+            finally:
+                if writer is not None:
+                    writer.close()
+
+    write_atomically(path, write)
+    return total
+
+
+def read_batches(path: Path) -> Iterator[RecordBatch]:
+    """Yield the batches of a file, memory-mapped, one at a time.
+
+    Raises:
+        StagingError: The file is missing or damaged.
+    """
+    with reading_errors(path):
+        if path.stat().st_size == 0:
+            return
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            for position in range(reader.num_record_batches):
+                yield from_arrow(reader.get_batch(position))
+
+
+@contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading an Arrow or Parquet file into ours, naming the path.
+
+    Raises:
+        StagingError: The file is missing, cannot be read, or is damaged.
+    """
+    try:
+        with staging_errors(path):
+            yield
+    except pa.ArrowException as error:
+        raise StagingError(
+            f"{path} is damaged: {str(error)[:200]}.",
+            todo="Remove it and run again: a staged file or a receipt is made anew. Where it holds the manifest's ids, "
+            "remove the migration's state folder.",
+            path=str(path),
+        ) from error
+
+
+def _texts(values: Iterable[str | None]) -> pa.Array:
+    return pa.array([None if v is None else v.encode("utf-8", "surrogatepass") for v in values], pa.large_binary())
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogatepass")
+
+
+def _vector_arrays(name: str, column: VectorColumn) -> dict[str, pa.Array]:
+    if isinstance(column, DenseColumn):
+        values = np.ascontiguousarray(column.values)
+        flat = pa.array(values.reshape(-1))
+        mask = None if column.present is None else pa.array(~column.present)
+        return {f"dense:{name}": pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)}
+    if isinstance(column, SparseColumn):
+        indices = [None if item is None else item.tolist() for item in column.indices]
+        weights = [None if item is None else item.tolist() for item in column.values]
+        return {
+            f"sparse:{name}:indices": pa.array(indices, pa.large_list(pa.uint32())),
+            f"sparse:{name}:values": pa.array(weights, pa.large_list(pa.float32())),
+        }
+    rows = [None if item is None else item.tolist() for item in column.values]
+    return {f"multi:{name}": pa.array(rows, pa.large_list(pa.large_list(pa.float32())))}
+
+
+def _vector_columns(table: pa.RecordBatch) -> dict[str, VectorColumn]:
+    columns: dict[str, VectorColumn] = {}
+    for label in table.schema.names:
+        kind, _, name = label.partition(":")
+        array = table.column(label)
+        if kind == "dense":
+            columns[name] = _dense_column(array)
+        elif kind == "multi":
+            columns[name] = MultiColumn(
+                tuple(None if v is None else np.array(v, np.float32) for v in array.to_pylist())
+            )
+        elif kind == "sparse" and name.endswith(":indices"):
+            base = name.removesuffix(":indices")
+            weights = table.column(f"sparse:{base}:values").to_pylist()
+            columns[base] = SparseColumn(
+                tuple(None if v is None else np.array(v, np.uint32) for v in array.to_pylist()),
+                tuple(None if v is None else np.array(v, np.float32) for v in weights),
+            )
+    return columns
+
+
+def _dense_column(array: pa.FixedSizeListArray) -> DenseColumn:
+    dimension = array.type.list_size
+    flat = array.values.to_numpy(zero_copy_only=False)
+    values = flat[array.offset * dimension : (array.offset + len(array)) * dimension].reshape(len(array), dimension)
+    present = None if array.null_count == 0 else ~array.is_null().to_numpy(zero_copy_only=False)
+    return DenseColumn(values, present)

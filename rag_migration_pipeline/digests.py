@@ -1,0 +1,76 @@
+"""Digests and sketches of records: what a receipt keeps so that a proof needs neither staging nor source.
+
+Belongs here: 128-bit digests of ids, payloads and vectors, and the sketch by which vectors are compared numerically.
+Does not belong here: where they are kept (``receipts.py``), the comparison (``steps/validate.py``).
+"""
+
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from rag_migration_pipeline.payloads import encode
+from rag_migration_pipeline.records import DenseColumn, Float32Array, Payload, RecordBatch, RecordId, id_text
+
+DIGEST_BYTES = 16
+SKETCH_DIMENSIONS = 8
+SKETCH_TOLERANCE = 4e-6
+"""Largest difference of two sketches of the same direction. A float32 unit vector is exact to about 1e-7 in sum; one
+component that is off by 1e-5 (of length 1) moves at least one of the eight numbers by more than this."""
+
+
+def digest_ids(ids: Iterable[RecordId]) -> str:
+    """Return a digest of ids in order, as hex; each id is length-prefixed, so no two lists of ids share a text."""
+    total = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for record_id in ids:
+        text = id_text(record_id).encode("utf-8", "surrogatepass")
+        total.update(len(text).to_bytes(4, "big") + text)
+    return total.hexdigest()
+
+
+def digest_contents(batch: RecordBatch) -> list[bytes]:
+    """Return per record the digest of payload and document, 16 bytes each; types and missing against empty count."""
+    documents = batch.documents or [None] * len(batch)
+    return [_digest_content(payload, text) for payload, text in zip(batch.payloads, documents, strict=True)]
+
+
+def _digest_content(payload: Payload, document: str | None) -> bytes:
+    content = encode([payload] if document is None else [payload, document])
+    return hashlib.blake2b(content.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def digest_vectors(column: DenseColumn) -> list[bytes]:
+    """Return per record the digest of the float32 bytes of its vector, 16 bytes each; -0.0 counts as 0.0."""
+    values = np.ascontiguousarray(column.values + np.float32(0), dtype="<f4")
+    rows = [hashlib.blake2b(row.data, digest_size=DIGEST_BYTES).digest() for row in values]
+    if column.present is not None:
+        rows = [row if present else bytes(DIGEST_BYTES) for row, present in zip(rows, column.present, strict=True)]
+    return rows
+
+
+def sketch_directions(column: DenseColumn) -> npt.NDArray[np.float64]:
+    """Return the sketch of each vector's direction: array of shape (n_records, 8), float64.
+
+    A fixed projection of the vector at length 1; zero vectors give zeros. Sketches of the same direction differ by
+    less than `SKETCH_TOLERANCE`, whatever the vectors' lengths.
+    """
+    return np.asarray(unit_rows(column.values) @ _projection(column.values.shape[1]))
+
+
+@lru_cache(maxsize=16)
+def _projection(dimension: int) -> npt.NDArray[np.float64]:
+    """Return a fixed matrix of shape (dimension, 8) with entries in [-1, 1), the same on every machine and version."""
+    seed = hashlib.shake_256(f"rag_migration_pipeline sketch {dimension}".encode())
+    raw = np.frombuffer(seed.digest(dimension * SKETCH_DIMENSIONS * 2), dtype="<i2")
+    return raw.reshape(dimension, SKETCH_DIMENSIONS) / 32768.0
+
+
+def unit_rows(values: Float32Array) -> npt.NDArray[np.float64]:
+    """Return the rows at length 1 as float64; zero rows stay zero, rows with NaN or infinities become NaN."""
+    wide = values.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        unit: npt.NDArray[np.float64] = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths != 0)
+    return unit

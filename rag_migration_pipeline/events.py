@@ -1,0 +1,126 @@
+"""Typed events that the steps emit. Progress bar, callback, logs, Dagster metadata and metrics only subscribe.
+
+Belongs here: the events and how they are handed on. Does not belong here: anything that shows them.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rag_migration_pipeline.records import RecordId, Rejection
+
+
+@dataclass(frozen=True)
+class ManifestMade:
+    """The source was cut into ranges, or the stored manifest was taken up again."""
+
+    migration: str
+    ranges: int
+    records: int
+    is_resumed: bool
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """A step finished a batch of a range.
+
+    Attributes:
+        step: extract, filter, transform, load or validate.
+        records: Records in the batch.
+        size_bytes: Approximate size of the batch in bytes.
+        duration_s: Seconds that the step spent on this batch.
+    """
+
+    migration: str
+    range_key: str
+    step: str
+    records: int
+    size_bytes: int
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class RecordsRejected:
+    """Records were set aside by name."""
+
+    migration: str
+    range_key: str
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True)
+class RecordsSkipped:
+    """Records were left as the target had them, under the conflict policy skip."""
+
+    migration: str
+    range_key: str
+    ids: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True)
+class RangeProven:
+    """A range's records were read back and equal what was to be written; its receipt is stored."""
+
+    migration: str
+    range_key: str
+    records: int
+
+
+@dataclass(frozen=True)
+class RangeFailed:
+    """A range ended without proof."""
+
+    migration: str
+    range_key: str
+    error: str
+
+
+@dataclass(frozen=True)
+class CollectionProven:
+    """The whole target collection was compared with the receipts."""
+
+    migration: str
+    records: int
+    is_proven: bool
+
+
+Event = ManifestMade | BatchDone | RecordsRejected | RecordsSkipped | RangeProven | RangeFailed | CollectionProven
+EventSink = Callable[[Event], None]
+
+
+def ignore_events(event: Event) -> None:
+    """Do nothing with an event; the default sink."""
+
+
+def fan_out(sinks: Iterable[EventSink]) -> EventSink:
+    """Return a sink that hands every event to all of these, in order."""
+    targets = tuple(sinks)
+
+    def hand_on(event: Event) -> None:
+        for sink in targets:
+            sink(event)
+
+    return hand_on
+
+
+_subscribers: list[EventSink] = []
+_guard = threading.Lock()
+
+
+@contextmanager
+def subscribe(sink: EventSink) -> Iterator[None]:
+    """Hand every event that is published in this process to the sink, until the block ends."""
+    with _guard:
+        _subscribers.append(sink)
+    try:
+        yield
+    finally:
+        with _guard:
+            _subscribers.remove(sink)
+
+
+def publish(event: Event) -> None:
+    """Hand an event to all subscribers of this process."""
+    for sink in tuple(_subscribers):
+        sink(event)

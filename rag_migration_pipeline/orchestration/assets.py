@@ -1,0 +1,92 @@
+"""The assets of a migration: what exists afterwards.
+
+    <m>/source_manifest    the source cut into ranges; registers them as partitions of <m>_ranges
+    <m>/loaded_ranges      each range in the target, read back and identical (one partition each)
+    <m>/target_collection  the whole collection, proven against the receipts of all ranges
+
+``loaded_ranges`` is a graph of the ops of `ops`: plan, then extract, filter, transform, load, validate per range.
+``target_collection`` is never materialized in the same run as the ranges: Dagster would skip it and still call the run
+a success (tried on 1.13.27), because the ranges log their own materializations. The job in `jobs` does all three.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from rag_migration_pipeline.orchestration.checks import evaluate_collection
+from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, GROUP, MigrationDeclaration
+from rag_migration_pipeline.orchestration.facts import manifest_metadata, register_partitions, report_metadata
+from rag_migration_pipeline.orchestration.ops import MigrationOps
+from rag_migration_pipeline.orchestration.session import migration_context
+from rag_migration_pipeline.steps.manifest import manifest_fingerprint
+from rag_migration_pipeline.steps.report import prove_collection
+
+
+def build_assets(declaration: MigrationDeclaration, ops: MigrationOps) -> list[dg.AssetsDefinition]:
+    """Return the three assets of a migration."""
+    return [_source_manifest(declaration), _loaded_ranges(declaration, ops), _target_collection(declaration)]
+
+
+def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=declaration.key("source_manifest"),
+        group_name=GROUP,
+        kinds={"python"},
+        code_version=CODE_VERSION,
+        required_resource_keys=declaration.resource_keys,
+        retry_policy=declaration.retry_policy,
+    )
+    def source_manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        """The source cut once into fixed half-open ranges, with count and id digest, stored with the plan."""
+        with migration_context(context, declaration, plan=True) as migration:
+            register_partitions(context.instance, declaration, migration.manifest)
+            return dg.MaterializeResult(
+                metadata=manifest_metadata(migration.manifest),
+                data_version=dg.DataVersion(manifest_fingerprint(migration.manifest)),
+            )
+
+    return source_manifest
+
+
+def _loaded_ranges(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.AssetsDefinition:
+    @dg.graph_asset(
+        key=declaration.key("loaded_ranges"),
+        group_name=GROUP,
+        kinds={"arrow"},
+        code_version=CODE_VERSION,
+        partitions_def=declaration.partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        ins={"manifest": dg.AssetIn(key=declaration.key("source_manifest"), dagster_type=dg.Nothing)},
+        description="Each range of the source in the target, read back and found identical.",
+    )
+    def loaded_ranges(manifest: Any) -> Any:
+        return ops.finish(migrate_ranges(ops, ops.plan_ranges(manifest)))
+
+    return loaded_ranges
+
+
+def migrate_ranges(ops: MigrationOps, keys: Any) -> Any:
+    """Chain the steps of a range behind each dynamic key, and collect what comes out."""
+    extracted = keys.map(ops.extract)
+    return extracted.map(ops.filter).map(ops.transform).map(ops.load).map(ops.validate).collect()
+
+
+def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=declaration.key("target_collection"),
+        group_name=GROUP,
+        kinds={"python"},
+        code_version=CODE_VERSION,
+        deps=[dg.AssetDep(declaration.key("loaded_ranges"), partition_mapping=dg.AllPartitionMapping())],
+        required_resource_keys=declaration.resource_keys,
+        retry_policy=declaration.retry_policy,
+        pool=declaration.pool,
+    )
+    def target_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        """The whole target collection, compared record by record with what all ranges wrote."""
+        with migration_context(context, declaration) as migration:
+            with evaluate_collection(context.op_execution_context, declaration):
+                report = prove_collection(migration)
+            return dg.MaterializeResult(metadata=report_metadata(report))
+
+    return target_collection

@@ -1,0 +1,108 @@
+"""Migrations declared in a YAML file: the keys of `MigrationSpec`, one document per migration.
+
+Belongs here: reading the file, store resources from URLs with secrets left in the environment. Does not belong here:
+what the options mean (``spec.py``), what a URL says (``locators.py``).
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.locators import SECRETS, Locator, Role, mask_url, parse_locator
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.resources import (
+    ChromaResource,
+    MemoryResource,
+    MilvusResource,
+    QdrantResource,
+    VectorStoreResource,
+)
+from rag_migration_pipeline.spec import MigrationOptions, spec_from_values
+
+_RESOURCES: dict[str, type[VectorStoreResource]] = {
+    "chroma": ChromaResource,
+    "qdrant": QdrantResource,
+    "milvus": MilvusResource,
+    "memory": MemoryResource,
+}
+
+
+def read_migrations(path: Path) -> tuple[list[MigrationDeclaration], dict[str, VectorStoreResource]]:
+    """Return the migrations of a YAML file and the resources they use.
+
+    Raises:
+        SpecError: The file is missing or not YAML, or an option is wrong; names file and document.
+    """
+    try:
+        documents = [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
+    except (OSError, yaml.YAMLError) as error:
+        raise SpecError(f"cannot read the migrations file {path}: {error}.", todo="See docs/migrations.md.") from error
+    declarations: list[MigrationDeclaration] = []
+    resources: dict[str, VectorStoreResource] = {}
+    for position, values in enumerate(documents, start=1):
+        if not isinstance(values, dict):
+            raise SpecError(f"{path}, document {position}: expected a mapping, got {type(values).__name__}.")
+        declaration, pair = declare(values)
+        declarations.append(declaration)
+        resources.update(pair)
+    return declarations, resources
+
+
+def declare(values: Mapping[str, Any]) -> tuple[MigrationDeclaration, dict[str, VectorStoreResource]]:
+    """Return one migration and its two resources, from the options of `MigrationSpec`.
+
+    Raises:
+        SpecError: An option is wrong.
+    """
+    spec = spec_from_values(values)
+    source, target = parse_locator(spec.source, "source"), parse_locator(spec.target, "target")
+    keys = f"{spec.name}_source", f"{spec.name}_target"
+    declaration = MigrationDeclaration(
+        spec.name,
+        keys[0],
+        source.collection,
+        keys[1],
+        target.collection,
+        MigrationOptions.model_validate(spec.model_dump(exclude={"name", "source", "target"})),
+    )
+    return declaration, {
+        keys[0]: resource_for(spec.source, source, "source"),
+        keys[1]: resource_for(spec.target, target, "target"),
+    }
+
+
+def resource_for(url: str, locator: Locator, role: Role) -> VectorStoreResource:
+    """Return the resource of a store URL; its secrets are `dagster.EnvVar`, never values.
+
+    Raises:
+        SpecError: The URL carries a secret, which the Dagster UI would show.
+    """
+    family, _, form = locator.scheme.partition("+")
+    if mask_url(url) != url:
+        variables = ", ".join(SECRETS[family].values())
+        raise SpecError(
+            f"{mask_url(url)} carries a secret, which the Dagster UI would show.",
+            todo=f"Put it into the environment instead: {variables} (or SOURCE_/TARGET_ in front).",
+        )
+    values: dict[str, Any] = dict(locator.options)
+    if "tls" in values:
+        values["tls"] = locator.is_tls
+    if "grpc_port" in values:
+        values["grpc_port"] = int(values["grpc_port"])
+    if locator.path:
+        values["path"] = locator.path
+        if form == "edge":
+            values["engine"] = "edge"
+    elif locator.host:
+        values |= {"host": locator.host, **({"port": locator.port} if locator.port else {})}
+    for name, variable in SECRETS[family].items():
+        for candidate in (f"{role.upper()}_{variable}", variable):
+            if os.environ.get(candidate):
+                values[name] = dg.EnvVar(candidate)
+                break
+    return _RESOURCES[family](**values)

@@ -1,0 +1,41 @@
+"""One factory for a migration's Dagster definitions, used by components and by Python alike.
+
+Belongs here: putting assets, checks and jobs of declared migrations together. Does not belong here: which migrations
+there are (``definitions.py``).
+"""
+
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+
+from rag_migration_pipeline.orchestration.assets import build_assets
+from rag_migration_pipeline.orchestration.checks import build_checks
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.jobs import build_migrate_job
+from rag_migration_pipeline.orchestration.ops import build_ops
+
+
+def migration_definitions(
+    declarations: Iterable[MigrationDeclaration], resources: Mapping[str, object]
+) -> dg.Definitions:
+    """Return the Definitions of these migrations over these resources.
+
+    Args:
+        declarations: The migrations; their names must differ.
+        resources: Store resources by the keys that the declarations name, and ``state``.
+    """
+    assets: list[dg.AssetsDefinition] = []
+    checks: list[dg.AssetChecksDefinition] = []
+    jobs: list[dg.JobDefinition] = []
+    for declaration in declarations:
+        ops = build_ops(declaration)
+        assets += build_assets(declaration, ops)
+        checks += build_checks(declaration)
+        jobs.append(build_migrate_job(declaration, ops))
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=checks,
+        jobs=jobs,
+        resources={"io_manager": dg.FilesystemIOManager(), **resources},
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,271 @@
+"""The ops of a migration: one per step of a range, small values between them, records in staged files.
+
+Belongs here: calling the steps and telling Dagster what happened. Does not belong here: what the steps do
+(``steps/``), how ops are put together (`assets`, `jobs`).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.orchestration.checks import evaluate_collection, evaluate_range
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.facts import (
+    manifest_metadata,
+    range_metadata,
+    range_tags,
+    register_partitions,
+    report_metadata,
+)
+from rag_migration_pipeline.orchestration.session import migration_context
+from rag_migration_pipeline.orchestration.staging import (
+    StagedRange,
+    acknowledged_batches,
+    note_acknowledged,
+    stage_extract,
+    stage_selection,
+    staged_batches,
+)
+from rag_migration_pipeline.receipts import Receipt, read_receipt
+from rag_migration_pipeline.records import Rejection
+from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.load import load_batches, pack_batch, refuse_rejections
+from rag_migration_pipeline.steps.manifest import manifest_fingerprint, proven_keys
+from rag_migration_pipeline.steps.report import prove_collection
+from rag_migration_pipeline.steps.validate import prove_range, validate_batches
+
+Op = dg.OpDefinition
+
+
+@dataclass(frozen=True)
+class MigrationOps:
+    """The ops of one migration.
+
+    Attributes:
+        plan_ranges: Dynamic output per partition key of an asset run.
+        plan_missing: Makes the manifest; dynamic output per range that has no receipt (for the job).
+        extract: Range key -> staged range.
+        filter: Staged range -> staged range.
+        transform: Staged range -> staged range.
+        load: Staged range -> staged range.
+        validate: Staged range -> number of records; logs the partition's materialization and check.
+        finish: Ends an asset run; nothing comes out, because the ranges were logged one by one.
+        prove: Proves the whole collection (for the job).
+    """
+
+    plan_ranges: Op
+    plan_missing: Op
+    extract: Op
+    filter: Op
+    transform: Op
+    load: Op
+    validate: Op
+    finish: Op
+    prove: Op
+
+
+def build_ops(declaration: MigrationDeclaration) -> MigrationOps:
+    """Return the ops of a migration; their names start with its name, so that migrations share a location."""
+    return MigrationOps(
+        plan_ranges=_plan_ranges(declaration),
+        plan_missing=_plan_missing(declaration),
+        extract=_range_op(declaration, "extract_range", _extract, priority=1, pool=None),
+        filter=_range_op(declaration, "filter_range", _filter, priority=2, pool=None),
+        transform=_range_op(declaration, "transform_range", _transform, priority=3, pool=None),
+        load=_range_op(declaration, "load_range", _load, priority=4, pool=declaration.pool),
+        validate=_range_op(declaration, "validate_range", _validate, priority=5, pool=declaration.pool),
+        finish=_finish(declaration),
+        prove=_prove(declaration),
+    )
+
+
+def _range_op(
+    declaration: MigrationDeclaration,
+    name: str,
+    step: Callable[[dg.OpExecutionContext, MigrationDeclaration, Any], Any],
+    *,
+    priority: int,
+    pool: str | None,
+) -> Op:
+    """Return the op of one step; rising priorities let a range finish before the next begins."""
+
+    @dg.op(
+        name=f"{declaration.name}__{name}",
+        description=step.__doc__,
+        retry_policy=declaration.retry_policy,
+        tags={"dagster/priority": str(priority)},
+        pool=pool,
+        required_resource_keys=declaration.resource_keys,
+    )
+    def range_op(context: dg.OpExecutionContext, staged: Any) -> Any:
+        return step(context, declaration, staged)
+
+    return range_op
+
+
+def _extract(context: dg.OpExecutionContext, declaration: MigrationDeclaration, key: str) -> StagedRange:
+    """Read the range from the source into its staged file."""
+    begun = time.perf_counter()
+    with migration_context(context, declaration) as migration:
+        records, size_bytes = stage_extract(migration, key)
+    return StagedRange(key, records, size_bytes=size_bytes).after("extract", time.perf_counter() - begun)
+
+
+def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
+    """Select the records that the filter takes; without a filter the range passes as it is."""
+    begun = time.perf_counter()
+    if not declaration.options.filter:
+        return staged.after("filter", 0.0)
+    with migration_context(context, declaration) as migration:
+        taken = stage_selection(migration, staged.key, parse_filter(declaration.options.filter))
+    return staged.after("filter", time.perf_counter() - begun, records=taken, is_filtered=True)
+
+
+def _transform(_context: dg.OpExecutionContext, _declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
+    """Change the records on the way; without a mapping the range passes as it is."""
+    return staged.after("transform", 0.0)
+
+
+def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
+    """Write the range to the target in acknowledged batches; a retry goes on after the acknowledged ones."""
+    begun = time.perf_counter()
+    rejections: list[Rejection] = []
+    with migration_context(context, declaration) as migration:
+        done = acknowledged_batches(migration, staged.key, context.run_id)
+        waiting = (batch for number, batch in enumerate(staged_batches(migration, staged)) if number >= done)
+        for number, (_, rejected) in enumerate(load_batches(migration, staged.key, waiting), start=done + 1):
+            rejections += rejected
+            if not rejections:  # after a rejection the range starts over, so that every one is named again
+                note_acknowledged(migration, staged.key, context.run_id, number)
+        refuse_rejections(staged.key, rejections)
+    return staged.after("load", time.perf_counter() - begun)
+
+
+def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> int:
+    """Read the range back, compare it record by record, store its receipt, and turn its partition green."""
+    begun = time.perf_counter()
+    with migration_context(context, declaration) as migration:
+        packed = ((pack_batch(migration, batch), ()) for batch in staged_batches(migration, staged))
+        planned = migration.manifest.entry(staged.key).count
+        with evaluate_range(context, declaration, staged.key):
+            _, receipt = prove_range(
+                migration,
+                staged.key,
+                validate_batches(migration, staged.key, packed),
+                filtered=planned - staged.records,
+            )
+        finished = staged.after("validate", time.perf_counter() - begun)
+        _log_range(context, declaration, migration, finished, receipt)
+        if not declaration.options.keep_staging:
+            migration.state.clear_staging(staged.key)
+    return len(receipt)
+
+
+def _plan_ranges(declaration: MigrationDeclaration) -> Op:
+    @dg.op(
+        name=f"{declaration.name}__plan_ranges",
+        out=dg.DynamicOut(str),
+        ins={"manifest": dg.In(dg.Nothing)},
+        required_resource_keys=declaration.resource_keys,
+        retry_policy=declaration.retry_policy,
+    )
+    def plan_ranges(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[str]]:
+        """Give each partition key of this run its own chain of steps; keys of another plan are refused."""
+        with migration_context(context, declaration) as migration:
+            for key in context.partition_keys:
+                migration.manifest.entry(key)
+        for key in context.partition_keys:
+            yield dg.DynamicOutput(key, mapping_key=key)
+
+    return plan_ranges
+
+
+def _plan_missing(declaration: MigrationDeclaration) -> Op:
+    @dg.op(
+        name=f"{declaration.name}__plan_missing",
+        out=dg.DynamicOut(str),
+        required_resource_keys=declaration.resource_keys,
+        retry_policy=declaration.retry_policy,
+    )
+    def plan_missing(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[str]]:
+        """Make or take up the manifest, and give each range without a receipt its own chain of steps."""
+        with migration_context(context, declaration, plan=True) as migration:
+            manifest = migration.manifest
+            register_partitions(context.instance, declaration, manifest)
+            context.log_event(
+                dg.AssetMaterialization(
+                    declaration.key("source_manifest"),
+                    metadata=manifest_metadata(manifest),
+                    tags={"dagster/data_version": manifest_fingerprint(manifest)},
+                )
+            )
+            done = set(proven_keys(migration.state, manifest))
+            catch_up(context, declaration, migration, done)
+        for entry in manifest.ranges:
+            if entry.key not in done:
+                yield dg.DynamicOutput(entry.key, mapping_key=entry.key)
+
+    return plan_missing
+
+
+def catch_up(
+    context: dg.OpExecutionContext, declaration: MigrationDeclaration, migration: MigrationContext, proven: set[str]
+) -> None:
+    """Log ranges that are proven but whose materialization a kill prevented; they are not loaded again."""
+    logged = context.instance.get_materialized_partitions(declaration.key("loaded_ranges"))
+    for key in sorted(proven - logged):
+        receipt = read_receipt(migration.state.receipt(key))
+        _log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
+
+
+def _log_range(
+    context: dg.OpExecutionContext,
+    declaration: MigrationDeclaration,
+    migration: MigrationContext,
+    staged: StagedRange,
+    receipt: Receipt,
+) -> None:
+    """Turn a range's partition green."""
+    context.log_event(
+        dg.AssetMaterialization(
+            declaration.key("loaded_ranges"),
+            partition=staged.key,
+            metadata=range_metadata(staged, receipt),
+            tags=range_tags(declaration, migration.manifest, receipt),
+        )
+    )
+
+
+def _finish(declaration: MigrationDeclaration) -> Op:
+    @dg.op(name=f"{declaration.name}__finish_ranges", out=dg.Out(is_required=False))
+    def finish_ranges(context: dg.OpExecutionContext, counts: list[int]) -> Iterator[dg.Output[int]]:
+        """End the run without an output: each range has logged its own materialization."""
+        context.log.info("%d ranges loaded, %d records", len(counts), sum(counts))
+        yield from ()
+
+    return finish_ranges
+
+
+def _prove(declaration: MigrationDeclaration) -> Op:
+    @dg.op(
+        name=f"{declaration.name}__prove_collection",
+        required_resource_keys=declaration.resource_keys,
+        retry_policy=declaration.retry_policy,
+        pool=declaration.pool,
+    )
+    def prove(context: dg.OpExecutionContext, counts: list[int]) -> int:
+        """Prove the whole collection against the receipts of all ranges, and log the target collection."""
+        with migration_context(context, declaration) as migration:
+            with evaluate_collection(context, declaration):
+                report = prove_collection(migration)
+            context.log_event(
+                dg.AssetMaterialization(declaration.key("target_collection"), metadata=report_metadata(report))
+            )
+        context.log.info("%d records loaded in this run, %d proven", sum(counts), report.written)
+        return report.written
+
+    return prove

@@ -1,0 +1,106 @@
+"""From an op's context to a migration's: stores opened once per run, errors said in Dagster's terms.
+
+Belongs here: what every op does first and last. Does not belong here: what an op does in between (`ops`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import dagster as dg
+
+from rag_migration_pipeline.errors import MigrationError, RateLimitedError, TryAgainError
+from rag_migration_pipeline.events import (
+    BatchDone,
+    Event,
+    ManifestMade,
+    RangeProven,
+    RecordsRejected,
+    RecordsSkipped,
+    publish,
+)
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.state import state_folder
+from rag_migration_pipeline.steps.context import MigrationContext, context_of
+from rag_migration_pipeline.steps.manifest import make_manifest, open_manifest, prepare_target
+
+ExecutionContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+
+@contextmanager
+def migration_context(
+    context: ExecutionContext, declaration: MigrationDeclaration, *, plan: bool = False
+) -> Iterator[MigrationContext]:
+    """Give the migration's context for one op; errors of ours leave as Dagster failures.
+
+    Args:
+        context: The op's, asset's or check's execution context.
+        declaration: The migration.
+        plan: Make the manifest where there is none.
+    """
+    with dagster_failures(declaration):
+        yield _open(context, declaration, plan=plan)
+
+
+def _open(context: ExecutionContext, declaration: MigrationDeclaration, *, plan: bool) -> MigrationContext:
+    resources: Any = context.resources
+    migration = declaration.migration(resources)
+    state = state_folder(resources.state.path(), migration.identity)
+    if not plan:
+        open_manifest(state, migration)  # before any store is touched
+    source = getattr(resources, declaration.source).open_source()
+    source.spec(migration.source_collection)  # a missing source is told before a target folder is made
+    target = getattr(resources, declaration.target).open_target()
+    emit = partial(_emit, context.log)
+    manifest = make_manifest(migration, source, target, state, emit) if plan else open_manifest(state, migration)
+    prepare_target(manifest, migration, target, state)
+    return context_of(migration, manifest, state, source, target, emit)
+
+
+def _emit(log: Any, event: Event) -> None:
+    """Log what a person wants to read in a run, and publish everything."""
+    if isinstance(event, BatchDone):
+        log.debug("%s: %d records in %.3f s", event.step, event.records, event.duration_s)
+    elif isinstance(event, RecordsRejected):
+        for rejection in event.rejections[:20]:
+            log.error("rejected %r: %s", rejection.record_id, rejection.reason)
+    elif isinstance(event, RecordsSkipped):
+        log.info("%d records stay as the target had them", len(event.ids))
+    elif isinstance(event, RangeProven | ManifestMade):
+        log.info("%s", event)
+    publish(event)
+
+
+@contextmanager
+def dagster_failures(declaration: MigrationDeclaration) -> Iterator[None]:
+    """Turn our errors into Dagster failures with metadata; only those that may pass are tried again."""
+    try:
+        yield
+    except MigrationError as error:
+        if isinstance(error, RateLimitedError) and error.retry_after_s is not None:
+            retries = declaration.options.max_attempts - 1
+            raise dg.RetryRequested(max_retries=retries, seconds_to_wait=error.retry_after_s) from error
+        raise dg.Failure(
+            description=str(error),
+            metadata=failure_metadata(error),
+            allow_retries=isinstance(error, TryAgainError),
+        ) from error
+    except (dg.Failure, dg.RetryRequested):
+        raise
+    except Exception as error:
+        # A mistake of ours or of the machine: trying again would only delay the message.
+        raise dg.Failure(f"unexpected {type(error).__name__}: {error}", allow_retries=False) from error
+
+
+def failure_metadata(error: MigrationError) -> dict[str, dg.MetadataValue]:
+    """Return what the UI shows of an error: kind, what happened, what to do, facts."""
+    metadata: dict[str, dg.MetadataValue] = {
+        "error": dg.MetadataValue.text(type(error).__name__),
+        "what": dg.MetadataValue.text(error.what),
+    }
+    if error.todo:
+        metadata["what to do"] = dg.MetadataValue.text(error.todo)
+    for name, value in error.facts.items():
+        metadata[name] = dg.MetadataValue.text(str(value)[:2_000])
+    return metadata

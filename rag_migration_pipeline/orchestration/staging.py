@@ -1,0 +1,132 @@
+"""Staged ranges: what travels between ops is small, the records wait in Arrow files in the state folder.
+
+Belongs here: which files a range has, how they are read as batches, which batches a load has acknowledged. Does not
+belong here: the Arrow form (``arrow.py``), what the steps do.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from rag_migration_pipeline.arrow import read_batches, write_batches
+from rag_migration_pipeline.filters import Filter, parse_filter, select_rows
+from rag_migration_pipeline.records import RecordBatch
+from rag_migration_pipeline.state import staging_errors, write_atomically
+from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.extract import extract_batches
+from rag_migration_pipeline.steps.manifest import read_range_ids
+
+
+@dataclass(frozen=True)
+class StagedRange:
+    """A range on its way: what one op hands to the next.
+
+    Attributes:
+        records: Records that the step before passed on.
+        is_filtered: Whether a row selection lies beside the extract.
+        durations_s: Step -> seconds spent.
+        size_bytes: Approximate size of the records as read, in bytes.
+    """
+
+    key: str
+    records: int
+    is_filtered: bool = False
+    size_bytes: int = 0
+    durations_s: Mapping[str, float] = field(default_factory=dict)
+
+    def after(self, step: str, duration_s: float, **changes: object) -> "StagedRange":
+        """Return the range as the step leaves it."""
+        return replace(self, durations_s={**self.durations_s, step: duration_s}, **changes)  # type: ignore[arg-type]
+
+
+def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
+    """Read a range from the source into its Arrow file.
+
+    Returns:
+        The number of records and their approximate size in bytes.
+
+    Raises:
+        SourceChangedError: Records of the manifest are gone from the source.
+        StagingError: The file cannot be written.
+    """
+    record_range = read_range_ids(context.state, context.manifest, key)
+    path = _extract(context, key)
+    records = write_batches(path, extract_batches(context, record_range))
+    return records, path.stat().st_size
+
+
+def stage_selection(context: MigrationContext, key: str, conditions: Filter) -> int:
+    """Store which records the filter takes, batch by batch; returns their number."""
+    masks = [_mask(batch, conditions) for batch in read_batches(_extract(context, key))]
+    mask = np.concatenate(masks) if masks else np.zeros(0, dtype=np.bool_)
+    write_atomically(_selection(context, key), lambda path: _save(path, mask))
+    return int(mask.sum())
+
+
+def staged_batches(context: MigrationContext, staged: StagedRange) -> Iterator[RecordBatch]:
+    """Yield the staged batches that are to be loaded; always cut the same way.
+
+    Where the files are gone (a re-execution elsewhere, a cleaned disk), the range is extracted again.
+    """
+    if not _extract(context, staged.key).exists():
+        stage_extract(context, staged.key)
+    batches = read_batches(_extract(context, staged.key))
+    if not staged.is_filtered:
+        yield from batches
+        return
+    if not _selection(context, staged.key).exists():
+        stage_selection(context, staged.key, parse_filter(context.migration.options.filter))
+    with staging_errors(_selection(context, staged.key)):
+        mask = np.load(_selection(context, staged.key))
+    start = 0
+    for batch in batches:
+        rows = np.flatnonzero(mask[start : start + len(batch)])
+        start += len(batch)
+        yield batch if len(rows) == len(batch) else batch.take(rows)
+
+
+def acknowledged_batches(context: MigrationContext, key: str, run_id: str) -> int:
+    """Return how many batches of a range this run has written already; a retried load goes on after them."""
+    path = _acknowledged(context, key)
+    if not path.exists():
+        return 0
+    with staging_errors(path):
+        noted = orjson.loads(path.read_bytes())
+    return int(noted["batches"]) if noted["run_id"] == run_id else 0
+
+
+def note_acknowledged(context: MigrationContext, key: str, run_id: str, batches: int) -> None:
+    """Note that the target has acknowledged the first batches of a range."""
+    content = orjson.dumps({"run_id": run_id, "batches": batches})
+    path = _acknowledged(context, key)
+    with staging_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(content)  # not synced: after a crash the batches are written again, idempotently
+        temporary.replace(path)
+
+
+def _mask(batch: RecordBatch, conditions: Filter) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    mask = np.zeros(len(batch), dtype=np.bool_)
+    mask[np.fromiter(select_rows(batch, conditions), dtype=np.intp)] = True
+    return mask
+
+
+def _save(path: Path, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
+    with path.open("wb") as file:
+        np.save(file, mask)
+
+
+def _extract(context: MigrationContext, key: str) -> Path:
+    return context.state.staging(key) / "extract.arrow"
+
+
+def _selection(context: MigrationContext, key: str) -> Path:
+    return context.state.staging(key) / "selection.npy"
+
+
+def _acknowledged(context: MigrationContext, key: str) -> Path:
+    return context.state.staging(key) / "acknowledged.json"

@@ -1,0 +1,146 @@
+"""Receipts: what the target was expected to hold of a proven range, small enough to keep for ever.
+
+Belongs here: the columns of a receipt, writing and reading it. Does not belong here: when a range is proven
+(``steps/validate.py``).
+
+One Arrow file per range, one row per record: ``id`` (as the target names it), ``source_id`` (null where it is the
+same), ``content`` (16 bytes: digest of payload and document) and per dense vector ``vector:<name>`` (16 bytes: digest
+of the float32 bytes) or, where the target keeps the direction only, ``sketch:<name>`` (8 float64: see ``digests.py``).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rag_migration_pipeline.arrow import reading_errors
+from rag_migration_pipeline.digests import (
+    DIGEST_BYTES,
+    SKETCH_DIMENSIONS,
+    digest_contents,
+    digest_vectors,
+    sketch_directions,
+)
+from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId, id_from_text, id_text
+from rag_migration_pipeline.state import write_atomically
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Digests of records, in columns.
+
+    Attributes:
+        ids: Ids as the target names them.
+        source_ids: Ids as the source names them.
+        contents: 16 bytes per record.
+        vectors: Per vector name, 16 bytes per record.
+        sketches: Per vector name, array of shape (n_records, 8), float64.
+        counts: Facts about the range: read, filtered out, skipped, rejected.
+    """
+
+    ids: Sequence[RecordId]
+    source_ids: Sequence[RecordId]
+    contents: Sequence[bytes]
+    vectors: dict[str, Sequence[bytes]]
+    sketches: dict[str, npt.NDArray[np.float64]]
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.ids)
+
+
+def make_receipt(expected: RecordBatch, source_ids: Sequence[RecordId], normalised: frozenset[str]) -> Receipt:
+    """Return the receipt of records as the target was given them.
+
+    Args:
+        expected: Packed records.
+        source_ids: The source's id of each.
+        normalised: Names of vectors of which the target keeps the direction only.
+    """
+    dense = {name: column for name, column in expected.vectors.items() if isinstance(column, DenseColumn)}
+    return Receipt(
+        ids=list(expected.ids),
+        source_ids=list(source_ids),
+        contents=digest_contents(expected),
+        vectors={name: digest_vectors(column) for name, column in dense.items() if name not in normalised},
+        sketches={name: sketch_directions(column) for name, column in dense.items() if name in normalised},
+    )
+
+
+def join_receipts(parts: Iterable[Receipt]) -> Receipt:
+    """Return one receipt for all records of the parts, counts added up."""
+    items = list(parts)
+    full = [item for item in items if len(item)]
+    names = {name for item in full for name in item.vectors}
+    sketched = {name for item in full for name in item.sketches}
+    counts: dict[str, int] = {}
+    for item in items:
+        for name, value in item.counts.items():
+            counts[name] = counts.get(name, 0) + value
+    return Receipt(
+        ids=[i for item in items for i in item.ids],
+        source_ids=[i for item in items for i in item.source_ids],
+        contents=[c for item in items for c in item.contents],
+        vectors={name: [d for item in full for d in item.vectors[name]] for name in names},
+        sketches={name: np.concatenate([item.sketches[name] for item in full]) for name in sketched},
+        counts=counts,
+    )
+
+
+def write_receipt(path: Path, receipt: Receipt) -> None:
+    """Store a receipt atomically: its existence says that the range is proven."""
+    table = _to_table(receipt)
+
+    def write(temporary: Path) -> None:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    write_atomically(path, write)
+
+
+def read_receipt(path: Path) -> Receipt:
+    """Return a stored receipt.
+
+    Raises:
+        StagingError: It is missing or damaged.
+    """
+    with reading_errors(path), pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    ids = [id_from_text(v.decode("utf-8", "surrogatepass")) for v in table["id"].to_pylist()]
+    originals = [v and id_from_text(v.decode("utf-8", "surrogatepass")) for v in table["source_id"].to_pylist()]
+    vectors: dict[str, Sequence[bytes]] = {}
+    sketches: dict[str, npt.NDArray[np.float64]] = {}
+    for label in table.schema.names:
+        kind, _, name = label.partition(":")
+        if kind == "vector":
+            vectors[name] = table[label].to_pylist()
+        elif kind == "sketch":
+            flat = table[label].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            sketches[name] = flat.reshape(-1, SKETCH_DIMENSIONS)
+    counts = {k.decode(): int(v) for k, v in (table.schema.metadata or {}).items()}
+    source_ids = [ids[row] if original is None else original for row, original in enumerate(originals)]
+    return Receipt(ids, source_ids, table["content"].to_pylist(), vectors, sketches, counts)
+
+
+def _to_table(receipt: Receipt) -> pa.Table:
+    pairs = zip(receipt.ids, receipt.source_ids, strict=True)
+    arrays: dict[str, pa.Array] = {
+        "id": pa.array([_bytes(i) for i in receipt.ids], pa.large_binary()),
+        "source_id": pa.array([None if a == b else _bytes(b) for a, b in pairs], pa.large_binary()),
+        "content": pa.array(receipt.contents, pa.binary(DIGEST_BYTES)),
+    }
+    for name, digests in receipt.vectors.items():
+        arrays[f"vector:{name}"] = pa.array(digests, pa.binary(DIGEST_BYTES))
+    for name, sketches in receipt.sketches.items():
+        flat = pa.array(np.ascontiguousarray(sketches).reshape(-1))
+        arrays[f"sketch:{name}"] = pa.FixedSizeListArray.from_arrays(flat, SKETCH_DIMENSIONS)
+    metadata = {name: str(value) for name, value in receipt.counts.items()}
+    return pa.table(arrays).replace_schema_metadata(metadata)
+
+
+def _bytes(record_id: RecordId) -> bytes:
+    return id_text(record_id).encode("utf-8", "surrogatepass")

@@ -1,0 +1,161 @@
+"""The one description of a migration, read from YAML, command line, API or component.
+
+Belongs here: the options, their defaults and checks, and a migration's identity. Does not belong here: what the
+stores make of it (``plan.py``).
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.locators import parse_locator
+from rag_migration_pipeline.payloads import encode
+from rag_migration_pipeline.stores.base import StoreSettings
+from rag_migration_pipeline.stores.registry import settings_for
+
+NAME_PATTERN = r"[a-z][a-z0-9_]{0,99}"
+
+
+class Conflict(StrEnum):
+    """What happens to ids that were in the target before this migration's first write."""
+
+    OVERWRITE = "overwrite"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+class Validation(StrEnum):
+    """How a range is validated: every record read back, only counted, or not at all (nothing is claimed then)."""
+
+    FULL = "full"
+    COUNTS = "counts"
+    NONE = "none"
+
+
+class MigrationOptions(BaseModel):
+    """What a migration does, apart from where it reads and writes.
+
+    Attributes:
+        filter: Which records to take, in the filter language (``filters.py``); None takes all.
+        conflict: See `Conflict`; None allows only an empty or missing target collection.
+        validate_target: See `Validation`; ``validate`` in YAML.
+        range_count: Records per range.
+        page_count: Records per read page; None takes what was measured to be fast for the source.
+        batch_bytes: Largest batch handed on at once, in bytes.
+        max_attempts: Attempts per step of a range, the first included.
+        retry_delay_s: Seconds before the second attempt; later waits grow by ``retry_backoff``.
+        retry_backoff: Factor between waits.
+        keep_staging: Whether staged files stay after their range is proven.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    filter: dict[str, Any] | None = None
+    conflict: Conflict | None = None
+    validate_target: Validation = Field(default=Validation.FULL, alias="validate")
+    range_count: int = Field(default=50_000, ge=1)
+    page_count: int | None = Field(default=None, ge=1)
+    batch_bytes: int = Field(default=16 * 2**20, ge=1)
+    max_attempts: int = Field(default=5, ge=1)
+    retry_delay_s: float = Field(default=1.0, ge=0)
+    retry_backoff: float = Field(default=2.0, ge=1)
+    keep_staging: bool = False
+
+    @field_validator("filter")
+    @classmethod
+    def _check_filter(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        parse_filter(value)
+        return value
+
+    def plan_fingerprint(self) -> dict[str, Any]:
+        """Return the options that change what arrives; the others may change between runs of one migration."""
+        return {"filter": self.filter, "conflict": self.conflict}
+
+
+class MigrationSpec(MigrationOptions):
+    """A migration between two store URLs (see ``locators.py``)."""
+
+    name: str = Field(pattern=f"^{NAME_PATTERN}$")
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A migration with its stores' settings: what the steps work on.
+
+    Attributes:
+        name: Name for people, and prefix of the Dagster assets.
+    """
+
+    name: str
+    source: StoreSettings
+    source_collection: str
+    target: StoreSettings
+    target_collection: str
+    options: MigrationOptions
+
+    def __post_init__(self) -> None:
+        """Refuse a bad name, and a target that is the source.
+
+        Raises:
+            SpecError: See above.
+        """
+        if not re.fullmatch(NAME_PATTERN, self.name):
+            raise SpecError(f"migration name {self.name!r}: expected lower-case letters, digits and underscores.")
+        if (self.source.address, self.source_collection) == (self.target.address, self.target_collection):
+            raise SpecError(
+                f"migration {self.name!r}: the target is the source: {self.source.address}, "
+                f"collection {self.source_collection!r}.",
+                todo="Name another collection or another store as the target.",
+            )
+
+    @property
+    def identity(self) -> str:
+        """32 hex digits that name this migration's state: source, target and plan, not the name."""
+        return hashlib.blake2b(encode(self.identity_facts()).encode(), digest_size=16).hexdigest()
+
+    def identity_facts(self) -> dict[str, Any]:
+        """Return what the identity is the digest of; stored with the manifest for error messages."""
+        return {
+            "source": {"address": self.source.address, "collection": self.source_collection},
+            "target": {"address": self.target.address, "collection": self.target_collection},
+            "plan": self.options.plan_fingerprint(),
+        }
+
+
+def spec_from_values(values: Mapping[str, Any]) -> MigrationSpec:
+    """Return the checked description of a migration from a mapping of options (from YAML, say).
+
+    Raises:
+        SpecError: Names every option that is wrong, with what was expected.
+    """
+    try:
+        return MigrationSpec.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'migration'}: {e['msg']} (got {type(e['input']).__name__})"
+            for e in error.errors(include_url=False)
+        )
+        raise SpecError(f"the migration's options are wrong: {problems}.", todo="See docs/migrations.md.") from error
+
+
+def migration_from_spec(values: Mapping[str, Any]) -> Migration:
+    """Return the migration that a mapping of options describes, with its stores' settings.
+
+    Raises:
+        SpecError: An option or a URL is wrong.
+    """
+    spec = spec_from_values(values)
+    source, target = parse_locator(spec.source, "source"), parse_locator(spec.target, "target")
+    options = MigrationOptions.model_validate(spec.model_dump(exclude={"name", "source", "target"}))
+    return Migration(
+        spec.name, settings_for(source), source.collection, settings_for(target), target.collection, options
+    )

@@ -1,0 +1,120 @@
+"""Where a migration keeps its state, and how it is written so that a kill at any moment leaves old or new, never half.
+
+Belongs here: paths, atomic writes. Does not belong here: what is written (``steps/manifest.py``, ``receipts.py``).
+
+    <state folder>/<identity>/manifest.json            the commit point of the manifest
+                              ids-<generation>.parquet      source ids, one row group per range
+                              known-<generation>.parquet    target ids from before the first write
+                              receipts/<range key>.arrow    one per proven range
+                              staging/<range key>/          Arrow files between steps; removed when proven
+                              report.json                   the last whole-collection proof
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rag_migration_pipeline.errors import MigrationError, StagingError
+
+
+def default_state_dir() -> Path:
+    """Return the state folder: ``RAG_MIGRATE_STATE_DIR``, else ``.rag_migrate`` in the working folder."""
+    return Path(os.environ.get("RAG_MIGRATE_STATE_DIR") or ".rag_migrate")
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The folder of one migration's state."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest file, whose existence says that the migration was planned."""
+        return self.root / "manifest.json"
+
+    @property
+    def report(self) -> Path:
+        """The report of the last whole-collection proof."""
+        return self.root / "report.json"
+
+    def ids(self, generation: int) -> Path:
+        """The source ids of a manifest generation."""
+        return self.root / f"ids-{generation}.parquet"
+
+    def known(self, generation: int) -> Path:
+        """The target ids from before the first write."""
+        return self.root / f"known-{generation}.parquet"
+
+    def receipt(self, range_key: str) -> Path:
+        """The receipt of a proven range."""
+        return self.root / "receipts" / f"{range_key}.arrow"
+
+    def staging(self, range_key: str) -> Path:
+        """The folder of a range's staged files."""
+        return self.root / "staging" / range_key
+
+    def clear_staging(self, range_key: str) -> None:
+        """Remove a range's staged files; quiet where there are none."""
+        shutil.rmtree(self.staging(range_key), ignore_errors=True)
+
+
+def state_folder(state_dir: Path, identity: str) -> StateFolder:
+    """Return the state folder of the migration with this identity."""
+    return StateFolder(state_dir / identity)
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file so that it is there completely or not at all, and survives a crash of the machine.
+
+    Args:
+        path: The file; its folder is created.
+        write: Writes the content to the path that it is given (a temporary file beside ``path``).
+
+    Raises:
+        StagingError: The disk is full, or the folder cannot be written.
+    """
+    with staging_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            _sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+@contextmanager
+def staging_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the file system into ours, naming the path.
+
+    Raises:
+        StagingError: See above.
+    """
+    try:
+        yield
+    except MigrationError:
+        raise  # also when it is an OSError: a store that times out while its records are staged is no full disk
+    except OSError as error:
+        raise StagingError(
+            f"cannot write or read {path}: {error.strerror or error}.",
+            todo="Free space or choose another state folder (RAG_MIGRATE_STATE_DIR), then run again: "
+            "finished ranges are kept.",
+            path=str(path),
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

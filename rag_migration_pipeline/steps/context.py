@@ -1,0 +1,103 @@
+"""What the steps of one migration share while it runs: open stores, the manifest, layouts, state, the event sink.
+
+Belongs here: opening and closing those together. Does not belong here: anything that a step does.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rag_migration_pipeline.envelope import Layout, layout_of
+from rag_migration_pipeline.events import EventSink, ignore_events
+from rag_migration_pipeline.records import RecordId
+from rag_migration_pipeline.spec import Migration
+from rag_migration_pipeline.state import StateFolder, state_folder
+from rag_migration_pipeline.steps.manifest import Manifest, make_manifest, open_manifest, prepare_target, read_known_ids
+from rag_migration_pipeline.stores.base import VectorStore
+from rag_migration_pipeline.stores.registry import open_source, open_target
+
+
+@dataclass(frozen=True)
+class MigrationContext:
+    """A migration with its stores open.
+
+    Attributes:
+        source: The source store, read-only.
+        target: The target store.
+        source_layout: How the source collection holds records.
+        target_layout: How the target collection holds records.
+        known_ids: Target ids from before the migration's first write.
+        emit: Takes the steps' events.
+    """
+
+    migration: Migration
+    manifest: Manifest
+    state: StateFolder
+    source: VectorStore
+    target: VectorStore
+    source_layout: Layout
+    target_layout: Layout
+    known_ids: frozenset[RecordId]
+    emit: EventSink
+
+    @property
+    def page_count(self) -> int:
+        """Records per read page: the option, else what was measured to be fast for the source."""
+        return self.migration.options.page_count or self.source.capabilities.page_count
+
+
+@contextmanager
+def open_migration(
+    migration: Migration, state_dir: Path, emit: EventSink = ignore_events, *, plan: bool = False
+) -> Iterator[MigrationContext]:
+    """Open both stores and take up the migration's manifest; the target collection is there afterwards.
+
+    Args:
+        migration: The migration.
+        state_dir: Folder of all migrations' state.
+        emit: Takes the steps' events.
+        plan: Make the manifest where there is none (or where a finished migration's source has other ids now).
+
+    Raises:
+        ManifestError: There is no manifest and ``plan`` is False, or it is damaged.
+    """
+    state = state_folder(state_dir, migration.identity)
+    with ExitStack() as stack:
+        if not plan:
+            open_manifest(state, migration)  # before any store is touched
+        source = stack.enter_context(open_source(migration.source))
+        source.spec(migration.source_collection)  # a missing source is told before a target folder is made
+        target = stack.enter_context(open_target(migration.target))
+        manifest = make_manifest(migration, source, target, state, emit) if plan else open_manifest(state, migration)
+        prepare_target(manifest, migration, target, state)
+        yield context_of(migration, manifest, state, source, target, emit)
+
+
+def context_of(
+    migration: Migration,
+    manifest: Manifest,
+    state: StateFolder,
+    source: VectorStore,
+    target: VectorStore,
+    emit: EventSink = ignore_events,
+) -> MigrationContext:
+    """Return the context of stores that are open already."""
+    source_spec = source.spec(migration.source_collection)
+    target_spec = target.spec(migration.target_collection)
+    return MigrationContext(
+        migration=migration,
+        manifest=manifest,
+        state=state,
+        source=source,
+        target=target,
+        source_layout=layout_of(source_spec, source.capabilities, migration.source.document_key),
+        target_layout=layout_of(target_spec, target.capabilities, migration.target.document_key),
+        known_ids=frozenset(read_known_ids(state, manifest)),
+        emit=emit,
+    )
+
+
+def with_sink(context: MigrationContext, emit: EventSink) -> MigrationContext:
+    """Return the same context with another event sink."""
+    return replace(context, emit=emit)

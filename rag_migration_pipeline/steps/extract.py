@@ -1,0 +1,44 @@
+"""Extract: reads a range as the manifest recorded it and unpacks what an earlier migration packed.
+
+Belongs here: reading a range completely, or saying by name what is gone. Does not belong here: how a store reads
+(``stores/``), where the records wait (``arrow.py``).
+"""
+
+from collections.abc import Iterator
+
+from rag_migration_pipeline.envelope import unpack
+from rag_migration_pipeline.errors import SourceChangedError
+from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, cut, id_text
+from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.timing import timed
+
+
+def extract_batches(context: MigrationContext, record_range: RecordRange) -> Iterator[RecordBatch]:
+    """Yield the range's records in the source's order, unpacked, cut by count and bytes.
+
+    Records that came into the source after the manifest are not part of the plan and are passed over.
+
+    Raises:
+        SourceChangedError: Records of the manifest are gone from the source; names them.
+    """
+    name = context.migration.source_collection
+    pages = context.source.read_range(name, record_range, context.page_count)
+    waiting = set(record_range.ids)
+    for page in timed(pages, context, record_range.key, "extract"):
+        for part in cut(_planned(page, waiting), context.page_count, context.migration.options.batch_bytes):
+            yield unpack(part, context.source_layout)
+    if waiting:
+        gone = sorted(map(id_text, waiting))
+        raise SourceChangedError(
+            f"{len(gone)} of {record_range.count} records of range {record_range.key} are gone from "
+            f"{context.source.address}, collection {name!r}, since the manifest was made: {', '.join(gone[:10])}.",
+            todo="Remove the migration's state folder to plan again without them.",
+            ids=gone,
+        )
+
+
+def _planned(page: RecordBatch, waiting: set[RecordId]) -> RecordBatch:
+    """Return the records of a page that are still waited for, and wait for them no longer."""
+    rows = [row for row, record_id in enumerate(page.ids) if record_id in waiting]
+    waiting.difference_update(page.ids)
+    return page if len(rows) == len(page) else page.take(rows)

@@ -1,0 +1,78 @@
+"""Load: packs records for the target and writes them, acknowledged, under the conflict policy.
+
+Belongs here: what is written and what is set aside by name. Does not belong here: how a store writes (``stores/``),
+the proof that it is there (``steps/validate.py``).
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rag_migration_pipeline.envelope import pack
+from rag_migration_pipeline.errors import RecordRejectedError
+from rag_migration_pipeline.events import RecordsRejected, RecordsSkipped
+from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
+from rag_migration_pipeline.spec import Conflict
+from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.timing import report_batch
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Records in the target's own terms, as they are to be written.
+
+    Attributes:
+        records: What the target is given, and what it is expected to hold.
+        source_ids: The source's id of each record.
+        skipped: Ids that stay as the target had them, under the policy skip.
+    """
+
+    records: RecordBatch
+    source_ids: Sequence[RecordId]
+    skipped: tuple[RecordId, ...] = ()
+
+
+def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
+    """Return a batch as it is to be written; the same for the same input, so that validation can ask again."""
+    packed = pack(batch, context.target_layout)
+    known = context.known_ids
+    if not known or context.migration.options.conflict is not Conflict.SKIP:
+        return PackedBatch(packed, batch.ids)
+    rows = [row for row, record_id in enumerate(packed.ids) if record_id not in known]
+    skipped = tuple(record_id for record_id in packed.ids if record_id in known)
+    return PackedBatch(packed.take(rows), [batch.ids[row] for row in rows], skipped)
+
+
+def load_batches(
+    context: MigrationContext, range_key: str, batches: Iterable[RecordBatch]
+) -> Iterator[tuple[PackedBatch, tuple[Rejection, ...]]]:
+    """Write batches; yield each after the target has acknowledged it, with the records that it refused.
+
+    Raises:
+        SchemaCompatibilityError: A batch's vectors do not fit the target collection.
+    """
+    for batch in batches:
+        begun = time.perf_counter()
+        packed = pack_batch(context, batch)
+        if packed.skipped:
+            context.emit(RecordsSkipped(context.migration.name, range_key, packed.skipped))
+        result = context.target.upsert(context.migration.target_collection, packed.records)
+        if result.rejections:
+            context.emit(RecordsRejected(context.migration.name, range_key, result.rejections))
+        report_batch(context, range_key, "load", batch, time.perf_counter() - begun)
+        yield packed, result.rejections
+
+
+def refuse_rejections(range_key: str, rejections: Sequence[Rejection]) -> None:
+    """Fail the range if records were set aside; the others are in the target.
+
+    Raises:
+        RecordRejectedError: Names the records and the reasons.
+    """
+    if rejections:
+        shown = "; ".join(f"{id_text(r.record_id)[:80]!r}: {r.reason}" for r in rejections[:10])
+        raise RecordRejectedError(
+            f"range {range_key}: the target cannot hold {len(rejections)} records: {shown}.",
+            todo="Change or filter out these records at the source, or choose another target; the others were written.",
+            rejections=tuple(rejections),
+        )

@@ -1,0 +1,205 @@
+"""Report: proves the whole target collection against the receipts, and says so in a file.
+
+Belongs here: the proof of the whole and its report. Does not belong here: the check of a single range
+(``steps/validate.py``).
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from rag_migration_pipeline.digests import SKETCH_TOLERANCE, digest_contents, digest_vectors, sketch_directions
+from rag_migration_pipeline.errors import ManifestError, ValidationError
+from rag_migration_pipeline.events import CollectionProven
+from rag_migration_pipeline.receipts import Receipt, read_receipt
+from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId, id_text
+from rag_migration_pipeline.spec import Validation
+from rag_migration_pipeline.state import write_atomically
+from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.validate import Findings
+
+NAMED = 1_000
+"""Most ids of each kind that a report names; the counts are always complete."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the proof of a whole collection found.
+
+    Attributes:
+        planned: Records of the source when the manifest was made.
+        written: Records that the ranges wrote.
+        filtered: Records that the filter left out.
+        skipped: Records that stayed as the target had them.
+        target_count: Records in the target now.
+        source_count: Records in the source now; another number than ``planned`` is told, not a failure.
+        is_proven: Every record was read back and nothing is missing, extra or changed.
+    """
+
+    migration: str
+    identity: str
+    proven_at: datetime
+    ranges: int
+    planned: int
+    written: int
+    filtered: int
+    skipped: int
+    target_count: int
+    source_count: int
+    validation: str
+    is_proven: bool
+    findings: Findings
+
+    def to_json(self) -> bytes:
+        """Return the report as indented JSON, with at most `NAMED` ids of each kind."""
+        facts = asdict(self)
+        found = self.findings
+        facts["findings"] = {
+            "compared": found.compared,
+            "missing": len(found.missing),
+            "extra": len(found.extra),
+            "changed": len(found.changed),
+            "missing_ids": found.missing[:NAMED],
+            "extra_ids": found.extra[:NAMED],
+            "changed_ids": dict(list(found.changed.items())[:NAMED]),
+        }
+        return orjson.dumps(facts, option=orjson.OPT_INDENT_2)
+
+
+def prove_collection(context: MigrationContext) -> Report:
+    """Finish loading, read the whole target back range by range, compare it with the receipts, and store the report.
+
+    Raises:
+        ManifestError: Ranges have no receipt yet; names them.
+        ValidationError: Something is missing, extra or changed; carries the report. The report is stored all the same.
+    """
+    _refuse_unproven(context)
+    context.target.finish_loading(context.migration.target_collection)
+    counts: dict[str, int] = {}
+    findings = Findings()
+    contradicted: list[str] = []
+    outside = set(context.known_ids)
+    for entry in context.manifest.ranges:
+        receipt = read_receipt(context.state.receipt(entry.key))
+        outside.difference_update(receipt.ids)
+        for name, value in receipt.counts.items():
+            counts[name] = counts.get(name, 0) + value
+        if context.migration.options.validate_target is Validation.FULL:
+            found = compare_with_receipt(context, receipt)
+            findings += found
+            if not found.is_clean:
+                contradicted.append(entry.key)
+    report = _make_report(context, counts, findings, outside)
+    for key in contradicted:
+        # What the receipt says no longer holds: without it, the next run loads the range again.
+        context.state.receipt(key).unlink()
+    write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
+    context.emit(CollectionProven(context.migration.name, report.written, report.is_proven))
+    if not report.findings.is_clean:
+        raise ValidationError(
+            f"{context.target.address}, collection {context.migration.target_collection!r} is not what migration "
+            f"{context.migration.name!r} wrote: {report.findings.summary()}.",
+            todo=f"The report {context.state.report} names all of them; the next run loads the ranges concerned again.",
+            report=report,
+        )
+    return report
+
+
+def compare_with_receipt(context: MigrationContext, receipt: Receipt) -> Findings:
+    """Read the records of a receipt back in batches and compare digests and sketches."""
+    findings = Findings()
+    size = context.target.capabilities.page_count
+    for start in range(0, len(receipt), size):
+        ids = receipt.ids[start : start + size]
+        found = context.target.fetch(context.migration.target_collection, ids)
+        findings += _compare_page(receipt, range(start, start + len(ids)), found)
+    return findings
+
+
+def _compare_page(receipt: Receipt, rows: range, found: RecordBatch) -> Findings:
+    places = {receipt.ids[row]: row for row in rows}
+    order = np.array([places[record_id] for record_id in found.ids], dtype=np.intp)
+    present = set(found.ids)
+    missing = tuple(id_text(receipt.ids[row]) for row in rows if receipt.ids[row] not in present)
+    changed: dict[str, str] = {}
+    for position, digest in enumerate(digest_contents(found)):
+        if digest != receipt.contents[order[position]]:
+            changed[id_text(found.ids[position])] = "payload or document"
+    for name in receipt.vectors.keys() | receipt.sketches.keys():
+        for position in _changed_vectors(receipt, name, order, found):
+            changed.setdefault(id_text(found.ids[position]), f"vector {name!r}" if name else "vector")
+    return Findings(len(found), missing, (), changed)
+
+
+def _changed_vectors(
+    receipt: Receipt, name: str, order: "np.ndarray[tuple[int], np.dtype[np.intp]]", found: RecordBatch
+) -> list[int]:
+    column = found.vectors.get(name)
+    if not isinstance(column, DenseColumn):
+        return list(range(len(found)))
+    if name in receipt.sketches:
+        difference = np.abs(sketch_directions(column) - receipt.sketches[name][order]).max(axis=1, initial=0.0)
+        return [int(row) for row in np.flatnonzero(~(difference <= SKETCH_TOLERANCE))]
+    expected = receipt.vectors[name]
+    return [p for p, digest in enumerate(digest_vectors(column)) if digest != expected[order[p]]]
+
+
+def _make_report(
+    context: MigrationContext, counts: dict[str, int], findings: Findings, outside: set[RecordId]
+) -> Report:
+    """Count both sides; name extra records only where the count says that there are some."""
+    written = counts.get("written", 0)
+    target_count = context.target.count(context.migration.target_collection)
+    is_counted = context.migration.options.validate_target is not Validation.NONE
+    if is_counted and target_count != written - len(findings.missing) + len(outside):
+        findings += _find_extra(context, outside)
+    return Report(
+        migration=context.migration.name,
+        identity=context.manifest.identity,
+        proven_at=datetime.now(UTC),
+        ranges=len(context.manifest.ranges),
+        planned=context.manifest.count,
+        written=written,
+        filtered=counts.get("filtered", 0),
+        skipped=counts.get("skipped", 0),
+        target_count=target_count,
+        source_count=context.source.count(context.migration.source_collection),
+        validation=context.migration.options.validate_target.value,
+        is_proven=findings.is_clean and context.migration.options.validate_target is Validation.FULL,
+        findings=findings,
+    )
+
+
+def _find_extra(context: MigrationContext, outside: set[RecordId]) -> Findings:
+    """Name the ids that no receipt knows and that were not there before, and those that come twice or are gone."""
+    expected = set(outside)
+    for entry in context.manifest.ranges:
+        expected.update(read_receipt(context.state.receipt(entry.key)).ids)
+    extra: list[str] = []
+    seen: set[RecordId] = set()
+    for page in context.target.iter_ids(context.migration.target_collection):
+        extra += [id_text(i) for i in page if i not in expected or i in seen]
+        seen.update(page)
+    gone = expected - seen
+    changed = {} if extra or gone else {"(count)": "the store counts more records than it lists: duplicate ids"}
+    is_full = context.migration.options.validate_target is Validation.FULL
+    missing = () if is_full else tuple(sorted(map(id_text, gone)))
+    return Findings(0, missing, tuple(extra), {} if is_full and gone and not extra else changed)
+
+
+def _refuse_unproven(context: MigrationContext) -> None:
+    missing = [e.key for e in context.manifest.ranges if not context.state.receipt(e.key).exists()]
+    if missing:
+        raise ManifestError(
+            f"{len(missing)} of {len(context.manifest.ranges)} ranges of migration {context.migration.name!r} are not "
+            f"loaded yet: {', '.join(missing[:10])}.",
+            todo="Materialize the missing partitions of loaded_ranges first.",
+            ranges=missing,
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

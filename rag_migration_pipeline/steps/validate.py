@@ -1,0 +1,218 @@
+"""Validate: reads back what was written, compares record by record, and leaves a receipt.
+
+Belongs here: the comparison of expected and stored records, and its findings. Does not belong here: the proof of the
+whole collection (``steps/report.py``).
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from rag_migration_pipeline.digests import unit_rows
+from rag_migration_pipeline.errors import ValidationError
+from rag_migration_pipeline.events import RangeProven
+from rag_migration_pipeline.payloads import encode
+from rag_migration_pipeline.receipts import Receipt, join_receipts, make_receipt, write_receipt
+from rag_migration_pipeline.records import DenseColumn, Float32Array, RecordBatch, RecordId, Rejection, id_text
+from rag_migration_pipeline.spec import Validation
+from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.load import PackedBatch
+from rag_migration_pipeline.steps.timing import report_batch
+
+SHOWN = 10
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Where the target differs from what it should hold; ids as the target names them, as text.
+
+    Attributes:
+        compared: Records that were compared.
+        missing: Ids that should be there and are not.
+        extra: Ids that are there and should not be.
+        changed: Id -> what differs (payload, document, vector).
+    """
+
+    compared: int = 0
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    changed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.missing or self.extra or self.changed)
+
+    def __add__(self, other: "Findings") -> "Findings":
+        """Return the findings of both."""
+        return Findings(
+            self.compared + other.compared,
+            self.missing + other.missing,
+            self.extra + other.extra,
+            {**self.changed, **other.changed},
+        )
+
+    def summary(self) -> str:
+        """Return one sentence with the first few ids of each kind."""
+        parts = []
+        for label, ids in (("missing", self.missing), ("extra", self.extra)):
+            if ids:
+                parts.append(f"{len(ids)} {label} ({', '.join(ids[:SHOWN])})")
+        if self.changed:
+            shown = "; ".join(f"{i}: {what}" for i, what in list(self.changed.items())[:SHOWN])
+            parts.append(f"{len(self.changed)} changed ({shown})")
+        return ", ".join(parts) or f"{self.compared} records as expected"
+
+
+def validate_batches(
+    context: MigrationContext,
+    range_key: str,
+    loaded: Iterable[tuple[PackedBatch, tuple[Rejection, ...]]],
+) -> Iterator[tuple[Findings, Receipt]]:
+    """Compare each loaded batch with what the target holds now; yield findings and the batch's receipt.
+
+    Rejected records are not expected. With validation off or by counts nothing is read here.
+    """
+    is_full = context.migration.options.validate_target is Validation.FULL
+    for packed, rejections in loaded:
+        begun = time.perf_counter()
+        expected, source_ids = _without(packed, rejections)
+        findings = _compare_with_target(context, expected) if is_full and len(expected) else Findings()
+        receipt = make_receipt(expected, source_ids, context.target_layout.normalised)
+        receipt.counts.update(
+            written=len(expected), skipped=len(packed.skipped), rejected=len(rejections), compared=findings.compared
+        )
+        report_batch(context, range_key, "validate", expected, time.perf_counter() - begun)
+        yield findings, receipt
+
+
+def prove_range(
+    context: MigrationContext, range_key: str, parts: Iterable[tuple[Findings, Receipt]], *, filtered: int
+) -> tuple[Findings, Receipt]:
+    """Store the receipt of a range if nothing in it differs.
+
+    Args:
+        context: The migration.
+        range_key: The range.
+        parts: What `validate_batches` yielded.
+        filtered: Records that the filter left out, noted in the receipt.
+
+    Raises:
+        ValidationError: The target contradicts the load; names missing and changed ids. No receipt is written.
+    """
+    items = list(parts)
+    findings = sum((item for item, _ in items), Findings())
+    if not findings.is_clean:
+        raise ValidationError(
+            f"range {range_key} is not in {context.target.address}, collection "
+            f"{context.migration.target_collection!r}, as it was written: {findings.summary()}.",
+            todo="Find out who else writes there, then run the range again.",
+            report=findings,
+        )
+    receipt = join_receipts(item for _, item in items)
+    receipt.counts["filtered"] = filtered
+    write_receipt(context.state.receipt(range_key), receipt)
+    context.emit(RangeProven(context.migration.name, range_key, len(receipt)))
+    return findings, receipt
+
+
+def compare_batches(
+    expected: RecordBatch, found: RecordBatch, normalised: frozenset[str], tolerance: float
+) -> Findings:
+    """Compare two batches record by record: ids, then payload and document, then vectors.
+
+    Args:
+        expected: What should be there.
+        found: What is there, in any order.
+        normalised: Names of vectors of which only the direction is compared.
+        tolerance: Largest relative difference of a vector, ||found - expected|| / ||expected||; 0.0 means equal.
+    """
+    places = {record_id: row for row, record_id in enumerate(found.ids)}
+    rows = [row for row, record_id in enumerate(expected.ids) if record_id in places]
+    missing = tuple(id_text(i) for i in expected.ids if i not in places)
+    wanted = set(expected.ids)
+    extra = tuple(id_text(i) for i in found.ids if i not in wanted)
+    left = expected if len(rows) == len(expected) else expected.take(rows)
+    order = [places[record_id] for record_id in left.ids]
+    right = found if order == list(range(len(found))) else found.take(order)
+    changed = _changed_contents(left, right)
+    for name in left.vectors.keys() | right.vectors.keys():
+        for row in _changed_vectors(left, right, name, normalised, tolerance):
+            changed.setdefault(id_text(left.ids[row]), f"vector {name!r}" if name else "vector")
+    return Findings(len(left), missing, extra, changed)
+
+
+def _compare_with_target(context: MigrationContext, expected: RecordBatch) -> Findings:
+    found = context.target.fetch(context.migration.target_collection, expected.ids)
+    layout, tolerance = context.target_layout, context.target.capabilities.vector_tolerance
+    return compare_batches(expected, found, layout.normalised, tolerance)
+
+
+def _without(packed: PackedBatch, rejections: Sequence[Rejection]) -> tuple[RecordBatch, Sequence[RecordId]]:
+    if not rejections:
+        return packed.records, packed.source_ids
+    rejected = {item.record_id for item in rejections}
+    rows = [row for row, record_id in enumerate(packed.records.ids) if record_id not in rejected]
+    return packed.records.take(rows), [packed.source_ids[row] for row in rows]
+
+
+def _changed_contents(left: RecordBatch, right: RecordBatch) -> dict[str, str]:
+    changed = {}
+    none = [None] * len(left)
+    pairs = zip(left.documents or none, right.documents or none, strict=True)
+    for row, (before, after) in enumerate(pairs):
+        if before != after:
+            changed[id_text(left.ids[row])] = "document"
+        elif encode(left.payloads[row]) != encode(right.payloads[row]):
+            changed[id_text(left.ids[row])] = _payload_difference(left.payloads[row], right.payloads[row])
+    return changed
+
+
+def _payload_difference(before: Mapping[str, object], after: Mapping[str, object]) -> str:
+    """Return which payload keys differ; values stay out of messages."""
+    keys = [
+        key
+        for key in sorted(before.keys() | after.keys())
+        if key not in before or key not in after or encode(before[key]) != encode(after[key])
+    ]
+    return f"payload keys {', '.join(map(repr, keys[:5]))}"
+
+
+def _changed_vectors(
+    left: RecordBatch, right: RecordBatch, name: str, normalised: frozenset[str], tolerance: float
+) -> list[int]:
+    a, b = left.vectors.get(name), right.vectors.get(name)
+    if not isinstance(a, DenseColumn) or not isinstance(b, DenseColumn) or a.values.shape != b.values.shape:
+        return list(range(len(left)))
+    rows = changed_rows(a, b, is_normalised=name in normalised, tolerance=tolerance)
+    return [int(row) for row in np.flatnonzero(rows)]
+
+
+def changed_rows(a: DenseColumn, b: DenseColumn, *, is_normalised: bool, tolerance: float) -> BoolArray:
+    """Return a mask of shape (n_records,): which vectors differ by more than the tolerance, or in presence."""
+    different: BoolArray
+    if not is_normalised and tolerance == 0.0:
+        different = ~((a.values == b.values) | (np.isnan(a.values) & np.isnan(b.values))).all(axis=1)
+        return different | _presence_differs(a, b)
+    widen = unit_rows if is_normalised else _as_float64
+    before, after = widen(a.values), widen(b.values)
+    allowed = tolerance * np.linalg.norm(before, axis=1)
+    # Written so that NaN on either side counts as a difference.
+    different = ~(np.linalg.norm(after - before, axis=1) <= allowed)
+    return different | _presence_differs(a, b)
+
+
+def _as_float64(values: Float32Array) -> npt.NDArray[np.float64]:
+    return values.astype(np.float64)
+
+
+def _presence_differs(a: DenseColumn, b: DenseColumn) -> BoolArray:
+    ones = np.ones(len(a.values), dtype=np.bool_)
+    before = ones if a.present is None else a.present
+    after = ones if b.present is None else b.present
+    different: BoolArray = before != after
+    return different

@@ -1,0 +1,1 @@
+"""Where vectors live: one promise (`base`), one adapter per store, wrappers around them."""

@@ -1,0 +1,182 @@
+"""What a store can hold, as data: the only place where differences between stores live.
+
+Belongs here: `Capabilities`, `PayloadRules` and the reasons they give. Does not belong here: how a store does it
+(the adapters), what a migration makes of a gap (``plan.py``, ``envelope.py``).
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, IdKind, Metric, VectorKind
+from rag_migration_pipeline.stores.decimal_floats import survives_decimal_text
+
+
+class ListRule(StrEnum):
+    """Which lists a payload may hold."""
+
+    NONE = "none"
+    HOMOGENEOUS = "homogeneous"
+    ANY = "any"
+
+
+@dataclass(frozen=True)
+class PayloadRules:
+    """Which payload keys and values a store holds exactly.
+
+    Attributes:
+        has_null: None is kept as a value, different from a missing key.
+        has_nested: Dicts inside payloads.
+        lists: Lists; homogeneous means non-empty, of one type among str, int, float, bool.
+        int_min: Smallest integer kept exactly.
+        int_max: Largest integer kept exactly.
+        has_non_finite: NaN and infinities are kept.
+        has_all_floats: Every finite float is kept; otherwise those that survive decimal text (see `decimal_floats`).
+        has_surrogates: Lone surrogates in strings (no UTF-8 form) are kept.
+        reserved_keys: Keys that the store or its schema uses itself.
+        key_pattern: Regular expression that a whole key must match, or None.
+        max_bytes: Largest whole payload as JSON in bytes, or None.
+    """
+
+    has_null: bool = True
+    has_nested: bool = True
+    lists: ListRule = ListRule.ANY
+    int_min: int = INT64_MIN
+    int_max: int = INT64_MAX
+    has_non_finite: bool = False
+    has_all_floats: bool = True
+    has_surrogates: bool = False
+    reserved_keys: frozenset[str] = frozenset()
+    key_pattern: str | None = None
+    max_bytes: int | None = None
+
+    def refusal(self, key: str, value: Any) -> str | None:
+        """Return why the store cannot hold this key with this value exactly, or None if it can."""
+        if key in self.reserved_keys:
+            return f"the key {key!r} is reserved in this store"
+        if self.key_pattern is not None and not re.fullmatch(self.key_pattern, key, re.DOTALL):
+            return f"the key {key!r} is not allowed in this store"
+        if not self.has_surrogates and not _is_utf8(key):
+            return f"the key {key!r} has no UTF-8 form"
+        return self._value_refusal(value)
+
+    def text_refusal(self, text: str) -> str | None:
+        """Return why the store cannot hold this text exactly, or None if it can; documents follow the same rule."""
+        return None if self.has_surrogates or _is_utf8(text) else "a string without UTF-8 form (lone surrogate)"
+
+    def _value_refusal(self, value: Any) -> str | None:
+        kind = type(value)
+        if kind is str:
+            return self.text_refusal(value)
+        if kind is bool:
+            return None
+        if kind is int:
+            if self.int_min <= value <= self.int_max:
+                return None
+            return f"an integer outside [{self.int_min}, {self.int_max}]"
+        if kind is float:
+            return self._float_refusal(value)
+        if value is None:
+            return None if self.has_null else "null"
+        if kind is dict:
+            return self._dict_refusal(value)
+        if kind is list:
+            return self._list_refusal(value)
+        return f"a value of type {kind.__name__}, which has no JSON form"
+
+    def _float_refusal(self, value: float) -> str | None:
+        if not math.isfinite(value):
+            return None if self.has_non_finite else f"the float {value}"
+        if self.has_all_floats or survives_decimal_text(value):
+            return None
+        return f"the float {value!r}, which comes back changed in the last digit"
+
+    def _dict_refusal(self, value: dict[Any, Any]) -> str | None:
+        if not self.has_nested:
+            return "a nested object"
+        for key, item in value.items():
+            if type(key) is not str or not (self.has_surrogates or _is_utf8(key)):
+                return f"the nested key {key!r}"
+            reason = self._value_refusal(item)
+            if reason is not None:
+                return reason
+        return None
+
+    def _list_refusal(self, value: list[Any]) -> str | None:
+        if self.lists is ListRule.NONE:
+            return "a list"
+        if self.lists is ListRule.HOMOGENEOUS:
+            if not value:
+                return "an empty list"
+            if len({type(item) for item in value}) > 1 or type(value[0]) not in (str, int, float, bool):
+                return "a list of mixed or nested values"
+        for item in value:
+            reason = self._value_refusal(item)
+            if reason is not None:
+                return reason
+        return None
+
+
+def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What one store, in one form, can hold and how it likes to be used.
+
+    Attributes:
+        store: chroma, qdrant, milvus or memory.
+        form: How it is reached: folder, server, edge, file, process.
+        id_kinds: Kinds of ids that some collection of this store can hold.
+        metrics: Metrics that a dense vector can have.
+        normalised_metrics: Metrics for which the store keeps the direction only (vectors come back with length 1).
+        vector_tolerance: Largest relative difference ||stored - given|| / ||given|| (after normalisation where the
+            store normalises); 0.0 means bit for bit as float32.
+        has_documents: The store has a document beside the payload; elsewhere it travels under the document key.
+        has_typed_text_fields: Document and envelope need typed text fields in the schema (non-null, in UTF-8 bytes).
+        max_text_field_bytes: Capacity of such a field.
+        max_id_length_bytes: Longest string id in bytes of UTF-8.
+        reads_by_key_order: Ranges are read by key from start to stop; otherwise by the manifest's list of ids.
+        collection_name_pattern: Regular expression that a whole collection name must match.
+        max_batch_count: Most records of one write request.
+        max_batch_bytes: Largest write request in bytes.
+        page_count: Records per read page that was measured to be fast.
+        concurrent_readers: Readers that help (1: one at a time).
+        concurrent_writers: Writers that help (1: one at a time).
+        is_embedded: The engine runs in this process, over a folder with one user at a time.
+    """
+
+    store: str
+    form: str
+    id_kinds: frozenset[IdKind]
+    metrics: frozenset[Metric]
+    payload: PayloadRules
+    vector_kinds: frozenset[VectorKind] = frozenset({VectorKind.DENSE})
+    has_named_vectors: bool = False
+    has_partial_vectors: bool = False
+    has_non_finite_vectors: bool = False
+    normalised_metrics: frozenset[Metric] = frozenset()
+    vector_tolerance: float = 0.0
+    has_documents: bool = False
+    has_typed_text_fields: bool = False
+    max_text_field_bytes: int | None = None
+    max_id_length_bytes: int | None = None
+    has_empty_string_id: bool = True
+    max_dimension: int | None = None
+    reads_by_key_order: bool = True
+    collection_name_pattern: str = r".+"
+    max_batch_count: int = 10_000
+    max_batch_bytes: int = 16 * 2**20
+    page_count: int = 1_000
+    concurrent_readers: int = 1
+    concurrent_writers: int = 1
+    is_embedded: bool = False

@@ -1,0 +1,486 @@
+"""Chroma: a folder with the engine in this process, or a server over HTTP.
+
+Belongs here: the requests of each promise of ``base.py``. Does not belong here: reaching Chroma
+(``chroma_connection.py``), what a collection is (``chroma_schema.py``), what records look like
+(``chroma_records.py``), what errors mean (``chroma_errors.py``).
+
+Reading goes by ids and never by offset: ``get(ids)`` is as fast as ``get(limit, offset)`` (9-10 against 9-10 thousand
+records/s at 384 dimensions over HTTP, 10-15 against 10-15 in a folder, chromadb 1.5.9) and cannot skip or repeat a
+record when others are deleted meanwhile.
+
+Writing is an upsert that is read back. Chroma merges the metadata of an existing record and keeps its document, and
+a new record may inherit list values of a deleted collection (see `ChromaStore.write`).
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from pydantic import SecretStr
+
+from rag_migration_pipeline.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    SchemaCompatibilityError,
+    SpecError,
+    StoreRequestError,
+)
+from rag_migration_pipeline.locators import Locator
+from rag_migration_pipeline.records import (
+    CollectionInfo,
+    CollectionSpec,
+    RecordBatch,
+    RecordId,
+    RecordRange,
+    Rejection,
+    cut,
+)
+from rag_migration_pipeline.stores import chroma_records as records
+from rag_migration_pipeline.stores import chroma_schema as schema
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
+from rag_migration_pipeline.stores.chroma_connection import (
+    TOKEN_HEADERS,
+    Connection,
+    ServerAddress,
+    connect_folder,
+    connect_server,
+)
+from rag_migration_pipeline.stores.chroma_errors import driver_errors
+from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit
+
+DEFAULT_PORT = 8000
+DEFAULT_TENANT, DEFAULT_DATABASE = "default_tenant", "default_database"
+
+_COLLECTIONS_PAGE_COUNT = 100
+_IDS_PAGE_COUNT = 10_000
+_MAX_IDS_COUNT = 10_000
+"""Most ids of one request to read: at 32,766 SQLite runs out of variables (20,000 work, 40,000 fail on 1.5.9)."""
+
+_PAGE_VECTOR_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChromaSettings(StoreSettings):
+    """How to reach Chroma: a folder (``path``) or a server (``host``).
+
+    Attributes:
+        path: Folder that `chromadb.PersistentClient` or ``chroma run --path`` uses.
+        token: Sent in ``token_header``: ``Authorization`` (as Bearer) or ``X-Chroma-Token``; by default the former,
+            and the latter for Chroma's own cloud.
+        user: For a proxy with basic authentication, with ``password``.
+        ca_file: PEM file of the authority to trust besides the system's.
+    """
+
+    path: str | None = None
+    host: str | None = None
+    port: int = DEFAULT_PORT
+    is_tls: bool = False
+    tenant: str = DEFAULT_TENANT
+    database: str = DEFAULT_DATABASE
+    token: SecretStr | None = None
+    user: SecretStr | None = None
+    password: SecretStr | None = None
+    token_header: str | None = None
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        if (self.path is None) == (self.host is None):
+            raise SpecError("Chroma settings need either a path (folder) or a host (server).")
+        if self.token_header not in (None, *TOKEN_HEADERS):
+            raise SpecError(f"token_header={self.token_header!r}: expected one of {', '.join(TOKEN_HEADERS)}.")
+        for name, value in (("tenant", self.tenant), ("database", self.database)):
+            if not value or value in (".", "..") or "/" in value:
+                raise SpecError(f"{name}={value!r} cannot be the name of a Chroma {name}.")
+
+    @property
+    def address(self) -> str:
+        """``chroma://host:port`` or ``chroma+file:///folder``, with tenant and database where they are not Chroma's."""
+        if self.path is not None:
+            base = f"chroma+file://{os.path.realpath(self.path)}"
+        else:
+            host = (self.host or "").lower()
+            base = f"chroma://{f'[{host}]' if ':' in host else host}:{self.port}"
+        if (self.tenant, self.database) == (DEFAULT_TENANT, DEFAULT_DATABASE):
+            return base
+        return f"{base}?tenant={self.tenant}&database={self.database}"
+
+    def open(self, *, create: bool = False) -> "ChromaStore":
+        """See `StoreSettings.open`."""
+        if self.path is not None:
+            connection = connect_folder(self.path, self.address, create=create)
+            return ChromaStore(self, "folder", connection)
+        server = ServerAddress(
+            host=self.host or "",
+            port=self.port,
+            is_tls=self.is_tls,
+            token=self.token,
+            user=self.user,
+            password=self.password,
+            token_header=self.token_header,
+            ca_file=self.ca_file,
+            timeout_s=self.timeout_s,
+        )
+        return ChromaStore(self, "server", connect_server(server, self.tenant, self.database, self.address))
+
+
+def settings_from_locator(locator: Locator) -> ChromaSettings:
+    """Return the settings that a ``chroma://`` or ``chroma+file://`` URL describes.
+
+    Raises:
+        SpecError: Unknown option.
+    """
+    place = {name: locator.options[name] for name in ("tenant", "database") if name in locator.options}
+    if locator.scheme == "chroma+file":
+        locator.refuse_unknown("tenant", "database")
+        return ChromaSettings(path=locator.path, **place)
+    locator.refuse_unknown("tenant", "database", "tls", "token_header", "ca_file")
+    return ChromaSettings(
+        host=locator.host,
+        port=locator.port or DEFAULT_PORT,
+        is_tls=locator.is_tls,
+        token=locator.secrets.get("token"),
+        user=locator.secrets.get("user"),
+        password=locator.secrets.get("password"),
+        token_header=locator.options.get("token_header"),
+        ca_file=locator.options.get("ca_file"),
+        **place,
+    )
+
+
+class ChromaStore(VectorStore):
+    """Collections of one Chroma database."""
+
+    settings: ChromaSettings
+
+    def __init__(self, settings: ChromaSettings, form: str, connection: Connection) -> None:
+        """Keep the connection, which the store closes."""
+        super().__init__(settings, schema.capabilities(form, connection.max_batch_count))
+        self._connection: Connection | None = connection
+        self._models: dict[str, Any] = {}
+        self._closing = threading.Lock()
+        self._place = {"tenant": settings.tenant, "database": settings.database}
+
+    # -- collections ------------------------------------------------------------------------------------------
+
+    def list_collections(self) -> list[str]:
+        """See `VectorStore.list_collections`."""
+        names: list[str] = []
+        while True:
+            with self._driver() as api:
+                page = api.list_collections(limit=_COLLECTIONS_PAGE_COUNT, offset=len(names), **self._place)
+            names += [model.name for model in page]
+            if len(page) < _COLLECTIONS_PAGE_COUNT:
+                return sorted(set(names))
+
+    def exists(self, collection: str) -> bool:
+        """See `VectorStore.exists`."""
+        try:
+            self._find(collection)
+        except CollectionNotFoundError:
+            return False
+        return True
+
+    def describe(self, collection: str) -> CollectionInfo:
+        """See `VectorStore.describe`."""
+        spec = schema.spec_of(self._model(collection, is_fresh=True))
+        return CollectionInfo(spec, self.count(collection))
+
+    def create(self, spec: CollectionSpec) -> None:
+        """See `VectorStore.create`."""
+        problems = schema.problems_of(spec)
+        if problems:
+            raise SchemaCompatibilityError(
+                f"Chroma cannot have the collection {spec.name!r}: {'; '.join(problems)}.",
+                todo="Change the target's name, vectors or ids in the migration's spec.",
+                collection=spec.name,
+            )
+        if self.exists(spec.name):
+            raise CollectionExistsError(
+                f"there is a collection {spec.name!r} in {self.address} already.",
+                todo="Choose another name, or drop it.",
+                collection=spec.name,
+                address=self.address,
+            )
+        self._forget(spec.name)
+        with self._driver(spec.name) as api:
+            api.create_collection(
+                name=spec.name,
+                configuration=schema.configuration_for(spec),
+                metadata=schema.metadata_for(spec),
+                **self._place,
+            )
+
+    def drop(self, collection: str) -> None:
+        """See `VectorStore.drop`."""
+        self._forget(collection)
+        if not schema.is_name(collection):
+            return
+        try:
+            with self._driver(collection) as api:
+                api.delete_collection(name=collection, **self._place)
+        except CollectionNotFoundError:
+            return
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def count(self, collection: str) -> int:
+        """See `VectorStore.count`."""
+        with self._using(collection) as (api, model):
+            return int(api._count(collection_id=model.id, **self._place))
+
+    def iter_ids(self, collection: str, page_count: int = _IDS_PAGE_COUNT) -> Iterator[list[RecordId]]:
+        """See `VectorStore.iter_ids`; the order is that of the first write of each record.
+
+        Chroma lists by offset only: when records are deleted meanwhile, others are skipped. The manifest lists twice.
+        """
+        offset = 0
+        while True:
+            with self._using(collection) as (api, model):
+                answer = api._get(collection_id=model.id, limit=page_count, offset=offset, include=[], **self._place)
+            ids: list[RecordId] = list(answer["ids"])
+            if ids:
+                yield ids
+            if len(ids) < page_count:
+                return
+            offset += len(ids)
+
+    def read_range(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
+        """See `VectorStore.read_range`; reads the range's ids."""
+        pages = self._pages(collection, record_range.ids, page_count)
+        found = records.read_in_order(
+            lambda ids: self._get(collection, ids), pages, self.capabilities.concurrent_readers
+        )
+        for batch in found:
+            if len(batch):
+                yield batch
+
+    def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+        """See `VectorStore.fetch`."""
+        pages = self._pages(collection, [*dict.fromkeys(ids)], self.capabilities.page_count) or [[]]
+        read = records.read_in_order(
+            lambda page: self._get(collection, page), pages, self.capabilities.concurrent_readers
+        )
+        from rag_migration_pipeline.records import concatenate
+
+        batch = concatenate(list(read))
+        position = {record_id: row for row, record_id in enumerate(batch.ids)}
+        if list(batch.ids) == list(ids):
+            return batch
+        return batch.take(position[record_id] for record_id in ids if record_id in position)
+
+    def _pages(self, collection: str, ids: Sequence[RecordId], page_count: int) -> list[list[str]]:
+        """Cut ids into pages within the limits; ids that cannot exist in Chroma are left out."""
+        dimension = self.spec(collection).vectors[0].dimension or 1
+        size = max(1, min(page_count, _MAX_IDS_COUNT, _PAGE_VECTOR_BYTES // (4 * dimension)))
+        possible = [str(record_id) for record_id in ids if records.can_be_id(record_id)]
+        return [possible[start : start + size] for start in range(0, len(possible), size)]
+
+    def _get(self, collection: str, ids: list[str]) -> RecordBatch:
+        with self._using(collection) as (api, model):
+            answer = api._get(collection_id=model.id, ids=ids, include=list(records.EVERYTHING), **self._place)
+        return records.batch_of(ids, answer, self.spec(collection).vectors[0])
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def upsert(self, collection: str, batch: RecordBatch) -> WriteResult:
+        """See `VectorStore.upsert`; also rejects what only a look at vectors and documents shows."""
+        spec = self.spec(collection)
+        check_vectors_fit(batch, spec)
+        reasons = records.reasons_against(batch, spec.vectors[0])
+        if not reasons:
+            return super().upsert(collection, batch)
+        result = super().upsert(collection, batch.take(row for row in range(len(batch)) if row not in reasons))
+        ours = [Rejection(batch.ids[row], STAGE, reason) for row, reason in reasons.items()]
+        order = {id(record_id): row for row, record_id in enumerate(batch.ids)}
+        rejections = sorted((*result.rejections, *ours), key=lambda rejection: order[id(rejection.record_id)])
+        return WriteResult(result.written, tuple(rejections))
+
+    def write(self, collection: str, batch: RecordBatch) -> None:
+        """See `VectorStore.write`.
+
+        Chroma's upsert is not a replacement: keys that are not given again stay, as does a document (1.5.9). And a
+        *new* record may be born with list values of a record of a deleted collection, because ``delete_collection``
+        leaves the table of lists behind and the row numbers are given out again (1.5.9, folder and server). So every
+        part is read back without vectors, which costs 4 % of the write, and put right:
+
+        - keys that should not be there are removed by an upsert that sets them to null;
+        - what is wrong then (an old document or URI) is deleted and written again.
+
+        Each step may be repeated, so a process that dies between them leaves nothing that writing the batch again
+        does not put right; a record can be absent meanwhile only where an old document or URI had to go.
+        """
+        for part in cut(batch, self.capabilities.max_batch_count, self.capabilities.max_batch_bytes):
+            self._write_part(collection, part)
+
+    def _write_part(self, collection: str, part: RecordBatch) -> None:
+        try:
+            self._send(collection, part, list(part.payloads))
+        except StoreRequestError as error:
+            if len(part) == 1 or error.facts.get("status") != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise self._explained(collection, part, error) from error
+            half = len(part) // 2
+            for piece in (part.slice(0, half), part.slice(half, len(part))):
+                self._write_part(collection, piece)
+            return
+        wrong = self._wrong_rows(collection, part)
+        if wrong:
+            self._put_right(collection, part.take(wrong), list(wrong.values()))
+
+    def _put_right(self, collection: str, part: RecordBatch, found: list[dict[str, Any]]) -> None:
+        """Make records what they should be.
+
+        Args:
+            collection: Where.
+            part: Records that read back differently.
+            found: Their payloads as they were read back.
+        """
+        removed = [dict.fromkeys(set(old) - set(new) - {schema.URI_KEY}) for old, new in zip(found, part.payloads, strict=True)]
+        self._send(collection, part, [{**new, **gone} for new, gone in zip(part.payloads, removed, strict=True)])
+        wrong = self._wrong_rows(collection, part)
+        if not wrong:
+            return
+        rest = part.take(wrong)
+        self.delete(collection, rest.ids)
+        self._send(collection, rest, list(rest.payloads))
+        wrong = self._wrong_rows(collection, rest)
+        if wrong:
+            shown = ", ".join(repr(rest.ids[row]) for row in list(wrong)[:5])
+            raise StoreRequestError(
+                f"{len(wrong)} records of collection {collection!r} in {self.address} read back differently from what "
+                f"was written, also after deleting and writing them again: {shown}.",
+                todo="Is somebody else writing to the collection?",
+                collection=collection,
+                address=self.address,
+                ids=[rest.ids[row] for row in wrong],
+            )
+
+    def _send(self, collection: str, part: RecordBatch, payloads: list[dict[str, Any]]) -> None:
+        metadatas, uris = records.split_uris(payloads)
+        values = np.ascontiguousarray(part.dense().values, dtype=np.float32)
+        with self._using(collection) as (api, model):
+            api._upsert(
+                collection_id=model.id,
+                ids=list(part.ids),
+                embeddings=list(values),
+                metadatas=metadatas,
+                documents=list(part.documents) if part.documents is not None else [None] * len(part),
+                uris=uris,
+                **self._place,
+            )
+
+    def _wrong_rows(self, collection: str, part: RecordBatch) -> dict[int, dict[str, Any]]:
+        """Return rows whose payload or missing document reads back differently -> payload read back.
+
+        Documents that were given are not read back: they are replaced, and reading them costs as much as their size.
+        """
+        with self._using(collection) as (api, model):
+            answer = api._get(collection_id=model.id, ids=list(part.ids), include=["metadatas", "uris"], **self._place)
+        position = {record_id: row for row, record_id in enumerate(answer["ids"])}
+        with_document = self._with_unwanted_document(collection, part)
+        wrong = {}
+        for row, record_id in enumerate(part.ids):
+            at = position.get(str(record_id))
+            found = {} if at is None else records.payload_of(answer, at)
+            is_right = at is not None and records.is_same_payload(part.payloads[row], found)
+            if not is_right or record_id in with_document:
+                wrong[row] = found
+        return wrong
+
+    def _with_unwanted_document(self, collection: str, part: RecordBatch) -> set[str]:
+        """Return the ids of records that should have no document and have one."""
+        documents = part.documents or [None] * len(part)
+        bare = [str(record_id) for record_id, text in zip(part.ids, documents, strict=True) if text is None]
+        if not bare:
+            return set()
+        with self._using(collection) as (api, model):
+            answer = api._get(collection_id=model.id, ids=bare, include=["documents"], **self._place)
+        return {record_id for record_id, text in zip(answer["ids"], answer["documents"], strict=True) if text is not None}
+
+    def _explained(self, collection: str, part: RecordBatch, error: StoreRequestError) -> Exception:
+        """Return a better error where the collection got another dimension since it was described."""
+        expected = schema.spec_of(self._model(collection, is_fresh=True)).vectors[0].dimension
+        got = part.dense().values.shape[1]
+        if expected is None or expected == got:
+            return error
+        self.forget_spec(collection)
+        return SchemaCompatibilityError(
+            f"the batch does not fit collection {collection!r}: expected dimension {expected}, got {got}.",
+            todo="Choose another target collection, or create it with the source's vectors.",
+            collection=collection,
+        )
+
+    def delete(self, collection: str, ids: Sequence[RecordId]) -> None:
+        """See `VectorStore.delete`."""
+        possible = [str(record_id) for record_id in dict.fromkeys(ids) if records.can_be_id(record_id)]
+        if not possible:
+            self._model(collection, is_fresh=True)
+        for start in range(0, len(possible), self.capabilities.max_batch_count):
+            part = possible[start : start + self.capabilities.max_batch_count]
+            with self._using(collection) as (api, model):
+                api._delete(collection_id=model.id, ids=part, **self._place)
+
+    # -- end --------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """See `VectorStore.close`."""
+        with self._closing:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+    # -- how --------------------------------------------------------------------------------------------------
+
+    @property
+    def api(self) -> Any:
+        """The client's ``ServerAPI``.
+
+        Raises:
+            StoreRequestError: The store is closed.
+        """
+        connection = self._connection
+        if connection is None:
+            raise StoreRequestError(f"the store {self.address} is closed.", address=self.address)
+        return connection.api
+
+    @contextmanager
+    def _driver(self, collection: str | None = None) -> Iterator[Any]:
+        """Give the client's API, and let only our errors out."""
+        api = self.api
+        with driver_errors(self.address, collection):
+            yield api
+
+    @contextmanager
+    def _using(self, collection: str) -> Iterator[tuple[Any, Any]]:
+        """Give the client's API and the collection's model; a collection that is gone is forgotten and named."""
+        model = self._model(collection)
+        try:
+            with self._driver(collection) as api:
+                yield api, model
+        except CollectionNotFoundError as error:
+            self._forget(collection)
+            raise self.not_found(collection) from error
+
+    def _model(self, collection: str, *, is_fresh: bool = False) -> Any:
+        if is_fresh or collection not in self._models:
+            try:
+                self._models[collection] = self._find(collection)
+            except CollectionNotFoundError as error:
+                self._forget(collection)
+                raise self.not_found(collection) from error
+        return self._models[collection]
+
+    def _find(self, collection: str) -> Any:
+        if not schema.is_name(collection):
+            raise self.not_found(collection)
+        with self._driver(collection) as api:
+            return api.get_collection(name=collection, **self._place)
+
+    def _forget(self, collection: str) -> None:
+        self._models.pop(collection, None)
+        self.forget_spec(collection)

@@ -1,0 +1,92 @@
+"""One user at a time for an embedded store's folder: a lock that names its holder.
+
+Belongs here: the lock. Does not belong here: the engines' own locks, which say only that somebody has the folder.
+
+The lock lives in the system's temporary folder, keyed by the real path, because opening a source must not create
+anything in it. Within one process a folder may be locked more than once; it is free after the last release.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rag_migration_pipeline.errors import StoreLockedError
+
+_held: dict[str, tuple[FileLock, int]] = {}
+_guard = threading.Lock()
+
+
+class FolderLock:
+    """Holds an embedded store's folder for this process until `release`."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Take the lock at once.
+
+        Raises:
+            StoreLockedError: Another process holds it; the message says which, since when and running what.
+        """
+        self.folder = os.path.realpath(folder)
+        self._is_held = False
+        with _guard:
+            lock, users = _held.get(self.folder, (None, 0))
+            if lock is None:
+                lock = self._acquire()
+            _held[self.folder] = (lock, users + 1)
+        self._is_held = True
+
+    def release(self) -> None:
+        """Give the folder back; more than once is fine."""
+        with _guard:
+            if not self._is_held:
+                return
+            self._is_held = False
+            lock, users = _held[self.folder]
+            if users > 1:
+                _held[self.folder] = (lock, users - 1)
+                return
+            del _held[self.folder]
+            self._holder_file().unlink(missing_ok=True)
+            lock.release()
+
+    def _acquire(self) -> FileLock:
+        self._lock_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file(), thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StoreLockedError(
+                f"the folder {self.folder} is in use by {self._holder()}; embedded folders have one user at a time.",
+                todo="Wait for it to end or stop it, or run the store as a server.",
+                folder=self.folder,
+            ) from error
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "program": Path(sys.argv[0]).name or "python",
+        }
+        self._holder_file().write_text(json.dumps(holder))
+        return lock
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads(self._holder_file().read_text())
+            return f"process {holder['pid']} on {holder['host']} ({holder['program']}) since {holder['since']}"
+        except (OSError, ValueError, KeyError):
+            return "another process"
+
+    def _lock_file(self) -> Path:
+        owner = os.getuid() if hasattr(os, "getuid") else "all"
+        name = hashlib.blake2b(self.folder.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        return Path(tempfile.gettempdir()) / f"rag_migration_pipeline-{owner}" / f"{name}.lock"
+
+    def _holder_file(self) -> Path:
+        return self._lock_file().with_suffix(".json")

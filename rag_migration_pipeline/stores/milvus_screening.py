@@ -1,0 +1,136 @@
+"""Which payloads a Milvus collection holds exactly, field by field.
+
+Belongs here: the check of a payload against typed columns and the dynamic field. Does not belong here: the general
+rules of the store (`Capabilities` in ``milvus.py``).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+
+from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, Payload
+from rag_migration_pipeline.stores.milvus_schema import Column, FieldType, Layout
+from rag_migration_pipeline.stores.milvus_wire import dynamic_json
+
+MAX_JSON_BYTES = 65_536
+"""Longest JSON value and longest dynamic field (``common.JSONMaxLength`` of 2.3.5, tried); Lite has no limit."""
+
+_INTEGER_BITS = {FieldType.INT8: 8, FieldType.INT16: 16, FieldType.INT32: 32, FieldType.INT64: 64}
+
+
+def payload_problem(layout: Layout, payload: Payload) -> str | None:
+    """Return why the collection cannot hold the payload exactly, or None."""
+    for key in payload:
+        if key in layout.reserved_keys:
+            return f"payload key {key!r} is the name of the collection's key, vector or dynamic field"
+        if key not in layout.fields and not layout.has_dynamic:
+            return f"payload key {key!r} is no field of the collection, which has no dynamic field"
+    for name, column in layout.fields.items():
+        if name not in payload:
+            return f"the collection wants the field {name!r}" + (
+                " (null would read back as null, not as missing)" if column.is_nullable or column.has_default else ""
+            )
+        reason = _value_problem(column, payload[name])
+        if reason is not None:
+            return f"field {name!r}: {reason}"
+    return _dynamic_problem(layout, payload) if layout.has_dynamic else None
+
+
+def _dynamic_problem(layout: Layout, payload: Payload) -> str | None:
+    bound = 2
+    for key, value in payload.items():
+        if key in layout.fields:
+            continue
+        if type(value) in (dict, list):
+            bound = MAX_JSON_BYTES + 1
+            break
+        # JSON writes a control character in six bytes, others in at most four, and a number in at most 25.
+        bound += 6 * (len(key) + (len(value) if type(value) is str else 4)) + 6
+    if bound <= MAX_JSON_BYTES:
+        return None
+    size = len(dynamic_json(layout.fields, payload))
+    if size <= MAX_JSON_BYTES:
+        return None
+    return f"the untyped payload takes {size} bytes as JSON, Milvus holds at most {MAX_JSON_BYTES}"
+
+
+def _value_problem(column: Column, value: Any) -> str | None:
+    if value is None:
+        return None if column.is_nullable else "null in a field that is not nullable"
+    return _CHECKS[column.type](column, value)
+
+
+def _check_text(column: Column, value: Any) -> str | None:
+    if type(value) is not str:
+        return f"a value of type {type(value).__name__}, expected a string"
+    # Servers count bytes and Lite characters; what fits both travels on.
+    size = len(value) if value.isascii() else len(value.encode())
+    if column.max_length is not None and size > column.max_length:
+        return f"{size} bytes, the field holds at most {column.max_length}"
+    return None
+
+
+def _check_integer(column: Column, value: Any) -> str | None:
+    if type(value) is not int:
+        return f"a value of type {type(value).__name__}, expected an integer"
+    bits = _INTEGER_BITS[column.type]
+    if not INT64_MIN >> (64 - bits) <= value <= INT64_MAX >> (64 - bits):
+        return f"{value} does not fit {bits} bits"
+    return None
+
+
+def _check_float(column: Column, value: Any) -> str | None:
+    if type(value) is not float:
+        return f"a value of type {type(value).__name__}, expected a float"
+    if not math.isfinite(value):
+        return f"the float {value}"
+    with np.errstate(over="ignore"):
+        is_exact = column.type == FieldType.DOUBLE or float(np.float32(value)) == value
+    return None if is_exact else f"{value} has no exact 32-bit form"
+
+
+def _check_bool(_: Column, value: Any) -> str | None:
+    return None if type(value) is bool else f"a value of type {type(value).__name__}, expected true or false"
+
+
+def _check_json(_: Column, value: Any) -> str | None:
+    # 2.3.5 reads nothing but objects there; Lite takes strings too, but answers them without their quotes.
+    if type(value) is not dict:
+        return f"a value of type {type(value).__name__}, Milvus' JSON fields hold objects"
+    size = len(orjson.dumps(value))
+    return None if size <= MAX_JSON_BYTES else f"{size} bytes as JSON, Milvus holds at most {MAX_JSON_BYTES}"
+
+
+def _check_array(column: Column, value: Any) -> str | None:
+    if type(value) is not list:
+        return f"a value of type {type(value).__name__}, expected a list"
+    if column.max_capacity is not None and len(value) > column.max_capacity:
+        return f"{len(value)} items, the field holds at most {column.max_capacity}"
+    if column.element_type is None:
+        return "an array without an element type"
+    check = _CHECKS[column.element_type]
+    return next((reason for item in value if (reason := check(column_of_items(column), item)) is not None), None)
+
+
+def column_of_items(column: Column) -> Column:
+    """Return an array's column as one of its items, with the same limits."""
+    return Column(name=column.name, type=column.element_type or column.type, max_length=column.max_length)
+
+
+def _check_unknown(column: Column, _: Any) -> str | None:
+    return f"fields of type {column.type.name} are not written here"
+
+
+_CHECKS: dict[FieldType, Callable[[Column, Any], str | None]] = {
+    **dict.fromkeys(FieldType, _check_unknown),
+    **dict.fromkeys(_INTEGER_BITS, _check_integer),
+    FieldType.BOOL: _check_bool,
+    FieldType.FLOAT: _check_float,
+    FieldType.DOUBLE: _check_float,
+    FieldType.VARCHAR: _check_text,
+    FieldType.JSON: _check_json,
+    FieldType.ARRAY: _check_array,
+}

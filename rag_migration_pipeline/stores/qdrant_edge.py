@@ -1,0 +1,334 @@
+"""Qdrant's real engine embedded in this process (qdrant-edge-py): one shard folder per collection in a base folder.
+
+Belongs here: the base folder, its shards, opening and describing them. Does not belong here: reading by key
+(``qdrant_reading.py``), Qdrant through its client (``qdrant.py``).
+
+    qdrant+edge:///dir/docs
+
+A shard describes itself in its ``edge_config.json``; only the user's metadata needs a file of ours beside that. A write
+is in the engine's log when the call returns: it survives a kill of the process (tried with SIGKILL on qdrant-edge-py
+0.9.0), and a crash of the machine after `finish_loading`. Loading a shard touches some of its files (log, version
+counters) even where nothing is written; the records do not change.
+"""
+
+import importlib.util
+import json
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rag_migration_pipeline.errors import (
+    CollectionExistsError,
+    CollectionNotFoundError,
+    SpecError,
+    StoreRequestError,
+)
+from rag_migration_pipeline.locators import Locator
+from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, VectorSpec
+from rag_migration_pipeline.stores import qdrant_schema as schema
+from rag_migration_pipeline.stores.base import StoreSettings
+from rag_migration_pipeline.stores.qdrant_errors import driver_errors
+from rag_migration_pipeline.stores.qdrant_reading import KeyedStore, Page, PointTransport
+from rag_migration_pipeline.stores.qdrant_transports import client_batch, list_vectors
+from rag_migration_pipeline.stores.shared_handles import SharedHandles
+
+_CONFIG = "edge_config.json"  # written by the engine; what makes a folder a shard
+_OURS = "rag_migration_pipeline.json"
+_MAKING = ".making-"
+_UPSERT_COUNT = 1_000  # measured: 250 to 5,000 make no difference; smaller keeps the copies small
+
+
+@dataclass(frozen=True, kw_only=True)
+class QdrantEdgeSettings(StoreSettings):
+    """How to reach an edge folder.
+
+    Attributes:
+        path: Absolute base folder; every collection is a shard in a folder of its name.
+        optimize_at_end: Build the index when a load is finished, as a server does in the background.
+    """
+
+    path: str
+    optimize_at_end: bool = True
+
+    @property
+    def address(self) -> str:
+        """See `StoreSettings.address`."""
+        return f"qdrant+edge://{Path(self.path).resolve()}"
+
+    def open(self, *, create: bool = False) -> "QdrantEdgeStore":
+        """See `StoreSettings.open`."""
+        return QdrantEdgeStore(self, create=create)
+
+
+def settings_from_locator(locator: Locator) -> QdrantEdgeSettings:
+    """Return the settings that a ``qdrant+edge`` URL describes.
+
+    Raises:
+        SpecError: Unknown option.
+    """
+    locator.refuse_unknown()
+    return QdrantEdgeSettings(path=locator.path)
+
+
+class _EdgeFolder:
+    """The open shards of a base folder."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.address = f"qdrant+edge://{path}"
+        self._lock = threading.Lock()
+        self._shards: dict[str, Any] = {}
+
+    def names(self) -> list[str]:
+        folders = [folder for folder in self.path.iterdir() if not folder.name.startswith(_MAKING)]
+        return sorted(folder.name for folder in folders if (folder / _CONFIG).is_file())
+
+    def has(self, collection: str) -> bool:
+        # The name comes from the user: it must not lead out of the base folder.
+        return collection in self.names()
+
+    def shard(self, collection: str) -> Any:
+        """Return the shard, loaded at its first use.
+
+        Raises:
+            CollectionNotFoundError: There is none of that name.
+        """
+        import qdrant_edge
+
+        with self._lock:
+            if collection not in self._shards:
+                if not self.has(collection):
+                    raise CollectionNotFoundError(f"there is no collection {collection!r} in {self.address}.")
+                self._shards[collection] = qdrant_edge.EdgeShard.load(str(self.path / collection))
+            return self._shards[collection]
+
+    def create(self, collection: str, config: Any, ours: dict[str, Any]) -> None:
+        """Make a shard aside and move it into place, so that a kill leaves no half-made collection."""
+        import qdrant_edge
+
+        making = self.path / f"{_MAKING}{uuid.uuid4().hex}"
+        with self._lock:
+            try:
+                qdrant_edge.EdgeShard.create(str(making), config).close()
+                (making / _OURS).write_bytes(orjson.dumps(ours))
+                making.rename(self.path / collection)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
+
+    def drop(self, collection: str) -> None:
+        with self._lock:
+            shard = self._shards.pop(collection, None)
+            if shard is not None:
+                shard.close()
+            if self.has(collection):
+                going = self.path / f"{_MAKING}{uuid.uuid4().hex}"
+                (self.path / collection).rename(going)
+                shutil.rmtree(going)
+
+    def close(self) -> None:
+        with self._lock:
+            while self._shards:
+                self._shards.popitem()[1].close()
+
+
+_folders: SharedHandles[_EdgeFolder] = SharedHandles(_EdgeFolder, _EdgeFolder.close)
+
+
+class EdgeTransport(PointTransport):
+    """Points in the shards of a base folder. The engine's calls may come from several threads."""
+
+    def __init__(self, folder: _EdgeFolder) -> None:
+        """Keep the folder."""
+        self._folder = folder
+
+    @contextmanager
+    def _calling(self, operation: str, collection: str) -> Iterator[Any]:
+        with driver_errors(self._folder.address, operation, collection):
+            yield self._folder.shard(collection)
+
+    def page(self, spec: CollectionSpec, start: RecordId | None, count: int) -> Page:
+        """See `PointTransport.page`."""
+        records, next_id = self._scroll(spec.name, start, count, has_values=True)
+        return Page(client_batch(spec, records), next_id)
+
+    def id_page(self, collection: str, start: RecordId | None, count: int) -> tuple[list[RecordId], RecordId | None]:
+        """See `PointTransport.id_page`."""
+        records, next_id = self._scroll(collection, start, count, has_values=False)
+        return [record.id for record in records], next_id
+
+    def _scroll(
+        self, collection: str, start: RecordId | None, count: int, *, has_values: bool
+    ) -> tuple[list[Any], RecordId | None]:
+        import qdrant_edge
+
+        with self._calling("scroll", collection) as shard:
+            request = qdrant_edge.ScrollRequest(
+                offset=start, limit=count, with_payload=has_values, with_vector=has_values
+            )
+            records, next_id = shard.scroll(request)
+        return records, next_id
+
+    def retrieve(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
+        """See `PointTransport.retrieve`."""
+        with self._calling("retrieve", spec.name) as shard:
+            return client_batch(spec, shard.retrieve(list(ids), True, True))
+
+    def count(self, collection: str) -> int:
+        """See `PointTransport.count`."""
+        import qdrant_edge
+
+        with self._calling("count", collection) as shard:
+            return int(shard.count(qdrant_edge.CountRequest(exact=True)))
+
+    def upsert(self, spec: CollectionSpec, batch: RecordBatch) -> None:
+        """See `PointTransport.upsert`."""
+        import qdrant_edge
+
+        with self._calling("upsert", spec.name) as shard:
+            for start in range(0, len(batch), _UPSERT_COUNT):
+                part = batch.slice(start, start + _UPSERT_COUNT)
+                rows = zip(part.ids, list_vectors(part), part.payloads, strict=True)
+                points = [qdrant_edge.Point(record_id, vector, payload) for record_id, vector, payload in rows]
+                shard.update(qdrant_edge.UpdateOperation.upsert_points(points))
+
+    def delete(self, collection: str, ids: Sequence[RecordId]) -> None:
+        """See `PointTransport.delete`."""
+        import qdrant_edge
+
+        with self._calling("delete", collection) as shard:
+            shard.update(qdrant_edge.UpdateOperation.delete_points(list(ids)))
+
+
+class QdrantEdgeStore(KeyedStore):
+    """A base folder of edge shards."""
+
+    settings: QdrantEdgeSettings
+
+    def __init__(self, settings: QdrantEdgeSettings, *, create: bool) -> None:
+        """Open the folder; shards are loaded when they are first used.
+
+        Raises:
+            SpecError: The package qdrant-edge-py is not installed.
+            CollectionNotFoundError: The folder is missing or holds no shard, and must not be created.
+            StoreLockedError: Another process uses the folder.
+        """
+        super().__init__(settings, schema.capabilities("edge"))
+        if importlib.util.find_spec("qdrant_edge") is None:
+            raise SpecError(
+                "qdrant+edge:// needs the package qdrant-edge-py.",
+                todo="Run: pip install 'rag_migration_pipeline[edge]'",
+            )
+        if not create and not _holds_shards(Path(settings.path)):
+            raise CollectionNotFoundError(
+                f"there is no Qdrant edge folder at {settings.path} (no shard in it).", todo="Check the path."
+            )
+        if create:
+            with driver_errors(self.address, "making the folder"):
+                Path(settings.path).mkdir(parents=True, exist_ok=True)
+        self._folder: _EdgeFolder | None = _folders.acquire(settings.path)
+
+    @property
+    def folder(self) -> Any:
+        """The open base folder; its ``shard(name)`` is the vendor's ``EdgeShard``.
+
+        Raises:
+            StoreRequestError: The store is closed.
+        """
+        if self._folder is None:
+            raise StoreRequestError(f"the store {self.address} is closed.", todo="Open it again.")
+        return self._folder
+
+    def points(self) -> PointTransport:
+        """See `KeyedStore.points`."""
+        return EdgeTransport(self.folder)
+
+    def list_collections(self) -> list[str]:
+        """See `VectorStore.list_collections`."""
+        with driver_errors(self.address, "list collections"):
+            names: list[str] = self.folder.names()
+            return names
+
+    def describe(self, collection: str) -> CollectionInfo:
+        """See `VectorStore.describe`."""
+        with self._known(collection), driver_errors(self.address, "describe", collection):
+            info = self.folder.shard(collection).info()
+            config = _read_json(self.folder.path / collection / _CONFIG)
+            ours = _read_json(self.folder.path / collection / _OURS)
+            # The binding's enum has no name; its text is "PayloadSchemaType.Keyword" (qdrant-edge-py 0.9.0).
+            indexes = {name: str(index.data_type).split(".")[-1].lower() for name, index in info.payload_schema.items()}
+            spec = CollectionSpec(
+                name=collection,
+                vectors=schema.vectors_from_config(config.get("vectors"), config.get("sparse_vectors")),
+                id_kinds=schema.ID_KINDS,
+                fields=schema.fields_from_schema(indexes),
+                settings=config,
+                metadata=ours.get("metadata", {}),
+            )
+        return CollectionInfo(spec, self.count(collection))
+
+    def create(self, spec: CollectionSpec) -> None:
+        """See `VectorStore.create`."""
+        import qdrant_edge
+
+        schema.check_creatable(spec)
+        if spec.name in self.list_collections():
+            raise CollectionExistsError(
+                f"there is already a collection {spec.name!r} in {self.address}.",
+                todo="Choose another name, or write into the existing one.",
+                collection=spec.name,
+            )
+        with driver_errors(self.address, "create", spec.name):
+            config = qdrant_edge.EdgeConfig(
+                vectors={vector.name: _vector_params(qdrant_edge, vector) for vector in spec.vectors}
+            )
+            self.folder.create(spec.name, config, {"metadata": dict(spec.metadata)})
+            for name, kind in schema.indexes_for(spec).items():
+                index_type = getattr(qdrant_edge.PayloadSchemaType, kind.capitalize())
+                self.folder.shard(spec.name).update(qdrant_edge.UpdateOperation.create_field_index(name, index_type))
+        self.forget_spec(spec.name)
+
+    def drop(self, collection: str) -> None:
+        """See `VectorStore.drop`."""
+        self.forget_spec(collection)
+        with driver_errors(self.address, "drop", collection):
+            self.folder.drop(collection)
+
+    def finish_loading(self, collection: str) -> None:
+        """See `VectorStore.finish_loading`: flush, and build the index, which nobody else does here."""
+        with self._known(collection), driver_errors(self.address, "finish loading", collection):
+            shard = self.folder.shard(collection)
+            if self.settings.optimize_at_end:
+                shard.optimize()
+            shard.flush()
+
+    def close(self) -> None:
+        """See `VectorStore.close`."""
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            with driver_errors(self.address, "close"):
+                _folders.release(self.settings.path)
+
+
+def _holds_shards(path: Path) -> bool:
+    if not path.is_dir():
+        return False
+    return any((folder / _CONFIG).is_file() for folder in path.iterdir() if not folder.name.startswith(_MAKING))
+
+
+def _vector_params(qdrant_edge: Any, vector: VectorSpec) -> Any:
+    distance = getattr(qdrant_edge.Distance, schema.DISTANCES[vector.metric])
+    return qdrant_edge.EdgeVectorParams(size=vector.dimension, distance=distance)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,213 @@
+"""What Qdrant can hold, and its collections in our words and back.
+
+Belongs here: `Capabilities` of every form, names, metrics, the translation between `CollectionSpec` and Qdrant's
+parameters. Does not belong here: requests (``qdrant.py``, ``qdrant_edge.py``), points (``qdrant_points.py``).
+
+The engine's limits are declared for the local folder too, although that is laxer (it takes id -1 and 2**64, 2**70 in
+payloads, lone surrogates): what is written there would not move on to a server.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rag_migration_pipeline.errors import SchemaCompatibilityError
+from rag_migration_pipeline.records import (
+    DEFAULT_VECTOR,
+    CollectionSpec,
+    FieldSpec,
+    IdKind,
+    Metric,
+    VectorKind,
+    VectorSpec,
+)
+from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
+
+ID_KINDS = frozenset({IdKind.UINT64, IdKind.UUID})
+
+DISTANCES = {
+    Metric.COSINE: "Cosine",
+    Metric.DOT: "Dot",
+    Metric.L2: "Euclid",
+    Metric.MANHATTAN: "Manhattan",
+}
+"""Metric -> Qdrant's name of the distance."""
+
+METRICS = {distance: metric for metric, distance in DISTANCES.items()}
+
+FIELD_TYPES = {
+    "keyword": "string",
+    "text": "string",
+    "integer": "int",
+    "float": "float",
+    "bool": "bool",
+    "geo": "geo",
+    "datetime": "datetime",
+    "uuid": "uuid",
+}
+"""Qdrant's payload index type -> our field type."""
+
+INDEX_TYPES = {"string": "keyword", **{ours: theirs for theirs, ours in FIELD_TYPES.items() if ours != "string"}}
+"""Our field type -> the payload index that Qdrant makes for it; an index of a list indexes its elements."""
+
+# Source: qdrant/qdrant lib/collection/src/operations/validation.rs (forbidden characters, at most 255 long), and
+# qdrant-client 1.20 http/api_client.py, which refuses "." and "..". A name becomes a folder, so bytes count as well.
+NAME_PATTERN = r'(?!\.{1,2}$)[^<>:"/\\|?*\x00\x1f]{1,255}'
+MAX_NAME_BYTES = 255
+MAX_DIMENSION = 65_536
+
+# Measured on qdrant-edge-py 0.9.0: the engine's own normalisation is off by up to 1.4e-7 of the length (dimensions 1 to
+# 4096), and a vector whose squared length is within 1e-6 of 1 is left as it is, off by up to 5e-7.
+# Source of the second: qdrant/qdrant lib/segment/src/spaces/tools.rs, is_length_zero_or_normalized.
+VECTOR_TOLERANCE = 7e-7
+
+# gRPC carries payload integers as int64 and floats as doubles (json_with_int.proto); the engine keeps up to 2**64-1,
+# which gRPC then answers as a double (see `qdrant_points`). Floats: see `decimal_floats`.
+PAYLOAD_RULES = PayloadRules(has_all_floats=False)
+
+
+def capabilities(form: str) -> Capabilities:
+    """Return what Qdrant can hold in a form: folder (local mode of the client), edge or server."""
+    is_server = form == "server"
+    return Capabilities(
+        store="qdrant",
+        form=form,
+        id_kinds=ID_KINDS,
+        metrics=frozenset(DISTANCES),
+        payload=PAYLOAD_RULES,
+        has_named_vectors=True,
+        has_partial_vectors=True,
+        normalised_metrics=frozenset({Metric.COSINE}),
+        vector_tolerance=VECTOR_TOLERANCE,
+        max_dimension=MAX_DIMENSION,
+        collection_name_pattern=NAME_PATTERN,
+        max_batch_count=10_000,
+        # A server takes 32 MB over REST and 64 MB over gRPC by default (service.max_request_size_mb).
+        max_batch_bytes=16 * 2**20,
+        page_count=1_000,
+        concurrent_readers=2 if is_server else 1,
+        concurrent_writers=2 if is_server else 1,
+        is_embedded=not is_server,
+    )
+
+
+def check_creatable(spec: CollectionSpec) -> None:
+    """Refuse a collection that Qdrant cannot have.
+
+    Raises:
+        SchemaCompatibilityError: Lists all reasons.
+    """
+    problems = [*_name_problems(spec.name), *_vector_problems(spec.vectors)]
+    others = sorted(kind for kind in spec.id_kinds if kind not in ID_KINDS)
+    if not spec.id_kinds:
+        problems.append("no id kind")
+    if others:
+        problems.append(f"ids of kind {', '.join(others)}; Qdrant holds uint64 and uuid")
+    if problems:
+        raise SchemaCompatibilityError(
+            f"Qdrant cannot have the collection {spec.name!r}: {'; '.join(problems)}.",
+            todo="Choose another name or another target, or let the plan map what does not fit.",
+            collection=spec.name,
+        )
+
+
+def _name_problems(name: str) -> list[str]:
+    import re
+
+    if not re.fullmatch(NAME_PATTERN, name):
+        return [f'the name {name[:60]!r} is empty, too long or has one of < > : " / \\ | ? *']
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        return [f"the name is longer than {MAX_NAME_BYTES} bytes"]
+    return []
+
+
+def _vector_problems(vectors: tuple[VectorSpec, ...]) -> list[str]:
+    problems = []
+    names = [vector.name for vector in vectors]
+    if not vectors:
+        problems.append("no vectors")
+    if len(names) > 1 and DEFAULT_VECTOR in names:
+        problems.append("an unnamed vector beside named ones")
+    if len(set(names)) < len(names):
+        problems.append(f"vector names that come twice: {names}")
+    for vector in vectors:
+        label = f"vector {vector.name!r}"
+        if vector.kind is not VectorKind.DENSE:
+            problems.append(f"{label} is {vector.kind}; only dense vectors are written so far")
+        elif vector.dtype != "float32":
+            problems.append(f"{label} has element type {vector.dtype}; only float32 is written so far")
+        elif vector.metric not in DISTANCES:
+            problems.append(f"{label} has metric {vector.metric}; Qdrant has {', '.join(sorted(DISTANCES))}")
+        elif not 1 <= (vector.dimension or 0) <= MAX_DIMENSION:
+            problems.append(f"{label} has dimension {vector.dimension}; Qdrant has 1 to {MAX_DIMENSION}")
+    return problems
+
+
+def check_dense_float32(spec: CollectionSpec, operation: str) -> None:
+    """Refuse to read or write records of a collection whose vectors we do not carry yet, rather than drop some.
+
+    Raises:
+        SchemaCompatibilityError: Names the vectors.
+    """
+    odd = [v for v in spec.vectors if v.kind is not VectorKind.DENSE or (operation == "write" and v.dtype != "float32")]
+    if odd:
+        shown = ", ".join(f"{v.name!r} ({v.kind}, {v.dtype})" for v in odd)
+        raise SchemaCompatibilityError(
+            f"cannot {operation} records of collection {spec.name!r}: it has vectors that are not carried: {shown}.",
+            todo="Use a collection with dense float32 vectors only.",
+            collection=spec.name,
+        )
+
+
+def vectors_from_config(vectors: Any, sparse: Mapping[str, Any] | None) -> tuple[VectorSpec, ...]:
+    """Return our vectors from a collection's parameters in Qdrant's JSON form.
+
+    Args:
+        vectors: One vector's parameters, or parameters by name.
+        sparse: Parameters of the sparse vectors by name.
+    """
+    if not vectors:
+        named: Mapping[str, Any] = {}
+    else:
+        named = {DEFAULT_VECTOR: vectors} if "size" in vectors and not isinstance(vectors["size"], dict) else vectors
+    dense = [_dense_spec(name, params) for name, params in sorted(named.items())]
+    # Sparse vectors are compared by dot product and nothing else.
+    others = [
+        VectorSpec(None, Metric.DOT, name, VectorKind.SPARSE, _dtype(params))
+        for name, params in sorted((sparse or {}).items())
+    ]
+    return (*dense, *others)
+
+
+def _dense_spec(name: str, params: Mapping[str, Any]) -> VectorSpec:
+    kind = VectorKind.MULTI if params.get("multivector_config") else VectorKind.DENSE
+    return VectorSpec(int(params["size"]), METRICS[str(params["distance"])], name, kind, _dtype(params))
+
+
+def _dtype(params: Mapping[str, Any]) -> str:
+    index = params.get("index") or {}
+    return str(params.get("datatype") or index.get("datatype") or "float32").lower()
+
+
+def fields_from_schema(schema: Mapping[str, str]) -> tuple[FieldSpec, ...]:
+    """Return the indexed fields; an index forces nothing on the payload, so every field may be null or missing.
+
+    Args:
+        schema: Payload index type (keyword, integer, ...) by payload key.
+    """
+    return tuple(
+        FieldSpec(name, FIELD_TYPES.get(kind, kind), is_nullable=True, is_indexed=True)
+        for name, kind in sorted(schema.items())
+    )
+
+
+def indexes_for(spec: CollectionSpec) -> dict[str, str]:
+    """Return the payload indexes to make for a spec's indexed fields: index type by key.
+
+    A field type that Qdrant cannot index (json) is left out: an index only makes searching faster.
+    """
+    wanted = {}
+    for field in spec.fields:
+        kind = INDEX_TYPES.get(field.element_type or "" if field.type == "array" else field.type)
+        if field.is_indexed and kind is not None:
+            wanted[field.name] = kind
+    return wanted

@@ -1,0 +1,151 @@
+"""Sorting out, before a write, the records of a batch that a store cannot hold exactly.
+
+Belongs here: the check of a batch against a collection's spec and a store's capabilities. Does not belong here: what
+a store can hold (`capabilities`), what becomes of the rejected (``steps/load.py``).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rag_migration_pipeline.errors import SchemaCompatibilityError
+from rag_migration_pipeline.payloads import encode
+from rag_migration_pipeline.records import (
+    CollectionSpec,
+    DenseColumn,
+    IdKind,
+    Payload,
+    RecordBatch,
+    RecordId,
+    Rejection,
+    id_kind,
+)
+from rag_migration_pipeline.stores.capabilities import Capabilities
+
+STAGE = "load"
+
+
+def screen(
+    batch: RecordBatch,
+    spec: CollectionSpec,
+    capabilities: Capabilities,
+    screen_payload: Callable[[CollectionSpec, Payload], str | None],
+) -> tuple[RecordBatch, list[Rejection]]:
+    """Split a batch into what the collection can hold and rejections with reasons.
+
+    Args:
+        batch: The records; not changed.
+        spec: The collection, as read from the store.
+        capabilities: What the store can hold.
+        screen_payload: The adapter's own check of a payload against typed fields.
+
+    Returns:
+        The records to write (the batch itself where nothing is rejected) and one rejection per record set aside.
+
+    Raises:
+        SchemaCompatibilityError: Vector names or dimensions do not fit; this concerns the whole batch.
+    """
+    check_vectors_fit(batch, spec)
+    reasons = _vector_reasons(batch, capabilities)
+    seen: set[RecordId] = set()
+    for position, record_id in enumerate(batch.ids):
+        reason = _id_reason(record_id, spec, capabilities)
+        if reason is None:  # only then is the id sure to have a hash
+            reason = (
+                ("the id comes twice in one batch" if record_id in seen else None)
+                or payload_reason(batch.payloads[position], capabilities)
+                or screen_payload(spec, batch.payloads[position])
+            )
+            seen.add(record_id)
+        if reason is not None:
+            reasons.setdefault(position, reason)
+    if batch.documents is not None and not capabilities.has_documents:
+        for position, text in enumerate(batch.documents):
+            if text is not None:
+                reasons.setdefault(position, f"{capabilities.store} has no documents beside the payload")
+    if not reasons:
+        return batch, []
+    rejections = [Rejection(batch.ids[position], STAGE, reason) for position, reason in sorted(reasons.items())]
+    return batch.take(position for position in range(len(batch)) if position not in reasons), rejections
+
+
+def check_vectors_fit(batch: RecordBatch, spec: CollectionSpec) -> None:
+    """Refuse a batch whose vectors have other names or dimensions than the collection.
+
+    Raises:
+        SchemaCompatibilityError: Lists all mismatches at once.
+    """
+    expected = {vector.name: vector for vector in spec.vectors}
+    problems = [
+        f"vector {name!r} is not in the collection (it has {sorted(expected)})"
+        for name in batch.vectors
+        if name not in expected
+    ]
+    for name, column in batch.vectors.items():
+        if name in expected and isinstance(column, DenseColumn) and expected[name].dimension is not None:
+            got = column.values.shape[1]
+            if got != expected[name].dimension:
+                problems.append(f"vector {name!r}: expected dimension {expected[name].dimension}, got {got}")
+    if problems:
+        raise SchemaCompatibilityError(
+            f"the batch does not fit collection {spec.name!r}: {'; '.join(problems)}.",
+            todo="Choose another target collection, or create it with the source's vectors.",
+            collection=spec.name,
+        )
+
+
+def _vector_reasons(batch: RecordBatch, capabilities: Capabilities) -> dict[int, str]:
+    reasons: dict[int, str] = {}
+    for name, column in batch.vectors.items():
+        if not isinstance(column, DenseColumn):
+            continue
+        if not capabilities.has_partial_vectors and column.present is not None:
+            for row in np.flatnonzero(~column.present):
+                reasons[int(row)] = f"the record has no vector {name!r}"
+        if not capabilities.has_non_finite_vectors:
+            # One sum per row finds rows to look at: NaN and infinities survive addition, overflow is looked at twice.
+            with np.errstate(over="ignore", invalid="ignore"):
+                suspects = np.flatnonzero(~np.isfinite(column.values.sum(axis=1, dtype=np.float64)))
+            for row in suspects:
+                if not np.isfinite(column.values[row]).all():
+                    reasons[int(row)] = f"vector {name!r} has NaN or infinite components"
+    return reasons
+
+
+def _id_reason(record_id: RecordId, spec: CollectionSpec, capabilities: Capabilities) -> str | None:
+    try:
+        kind = id_kind(record_id)
+    except TypeError as error:
+        return str(error)
+    allowed = spec.id_kinds
+    if kind not in allowed and not (kind is IdKind.INT64 and IdKind.UINT64 in allowed and int(record_id) >= 0):
+        return f"the id is {kind}, the collection holds {' or '.join(sorted(allowed))}"
+    if isinstance(record_id, str):
+        if not record_id and not capabilities.has_empty_string_id:
+            return "the id is empty"
+        limit = spec.max_id_length_bytes or capabilities.max_id_length_bytes
+        try:
+            length = len(record_id) if record_id.isascii() else len(record_id.encode())
+        except UnicodeEncodeError:
+            return "the id has no UTF-8 form (lone surrogate)"
+        if limit is not None and length > limit:
+            return f"the id is {length} bytes long, the collection holds at most {limit}"
+    return None
+
+
+def payload_reason(payload: Payload, capabilities: Capabilities) -> str | None:
+    """Return why the store cannot hold this payload exactly, or None; names the key."""
+    rules = capabilities.payload
+    for key, value in payload.items():
+        if type(key) is not str:
+            return f"payload key {key!r} is not a string"
+        reason = rules.refusal(key, value)
+        if reason is not None:
+            return f"payload key {key!r}: {reason}"
+    if rules.max_bytes is not None and payload:
+        estimate = sum(len(value) if isinstance(value, str) else 16 for value in payload.values())
+        if estimate * 4 > rules.max_bytes:  # a character has at most four bytes; smaller ones cannot be too large
+            size = len(encode(payload).encode("utf-8", "surrogatepass"))
+            if size > rules.max_bytes:
+                return f"the payload takes {size} bytes as JSON, the store holds at most {rules.max_bytes}"
+    return None

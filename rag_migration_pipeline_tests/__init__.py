@@ -1,0 +1,1 @@
+"""Tests: the contract of the stores, units, steps, orchestration, and the matrix of all pairs."""

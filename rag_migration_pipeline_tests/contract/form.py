@@ -1,0 +1,169 @@
+"""How one store form is reached in the tests: its settings, its back door, and what its laws may vary.
+
+Belongs here: the base of every test class of the contract, with the fixtures that the laws share. Does not belong
+here: the laws (``laws_*.py``), and what a store can hold (`Capabilities`).
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import pytest
+
+from rag_migration_pipeline.records import CollectionSpec, FieldSpec, IdKind, RecordBatch
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
+from rag_migration_pipeline.stores.capabilities import Capabilities
+from rag_migration_pipeline_tests.contract import samples
+from rag_migration_pipeline_tests.contract.doors import Door
+
+_numbers = itertools.count(1)
+
+
+class StoreForm:
+    """Base of the test class of one store form.
+
+    Attributes:
+        label: What the docs call the form.
+        gaps: Laws that the form does not keep; filled by the marks of ``gaps.py``.
+        id_kind_sets: The id kinds that a collection of this store can have, one set per sort of collection.
+        typed_fields: Fields of a schema that the store can be asked for.
+        collection_metadata: Metadata that the store keeps on a collection; empty where it keeps none.
+        bulk_count: Records of the law that writes more than one request holds.
+        bulk_bytes: Bytes of the law that writes more than one request holds.
+        is_server: The store is reached over the network, so it can vanish.
+        is_persistent: What is written outlives the process.
+    """
+
+    label: ClassVar[str] = ""
+    gaps: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    id_kind_sets: ClassVar[tuple[frozenset[IdKind], ...]] = ()
+    typed_fields: ClassVar[tuple[FieldSpec, ...]] = ()
+    collection_metadata: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    bulk_count: ClassVar[int] = 12_000
+    bulk_bytes: ClassVar[int] = 40 * 2**20
+    is_server: ClassVar[bool] = False
+    is_persistent: ClassVar[bool] = True
+
+    # -- what a form supplies ---------------------------------------------------------------------------------
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls) -> StoreSettings:
+        """Settings of a store that is the class's own, empty at first."""
+        raise NotImplementedError
+
+    @classmethod
+    def open_door(cls, settings: StoreSettings, store: VectorStore) -> Door:
+        """Return a back door to the open store."""
+        raise NotImplementedError
+
+    @classmethod
+    def settings_in(cls, folder: Path) -> StoreSettings:
+        """Embedded forms: settings for a store in that folder, which may not exist."""
+        raise NotImplementedError
+
+    @classmethod
+    def settings_at(cls, settings: StoreSettings, host: str, port: int) -> StoreSettings:
+        """Server forms: the same settings for another address, with a short time-out."""
+        raise NotImplementedError
+
+    @classmethod
+    def port_of(cls, settings: StoreSettings) -> int:
+        """Server forms: the port that the settings name."""
+        raise NotImplementedError
+
+    @classmethod
+    def settings_with_secret(cls, settings: StoreSettings, secret: str) -> StoreSettings | None:
+        """Return the same settings with a secret in every place for one, or None where the store has none."""
+        return None
+
+    # -- what the laws share ----------------------------------------------------------------------------------
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def store(cls, settings: StoreSettings) -> Iterator[VectorStore]:
+        """The open store; emptied and closed at the end of the class."""
+        store = settings.open(create=True)
+        try:
+            yield store
+            for name in store.list_collections():
+                if name.startswith(samples.NAME_PREFIX):
+                    store.drop(name)
+        finally:
+            store.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def capabilities(cls, store: VectorStore) -> Capabilities:
+        """What the store says it can hold."""
+        return store.capabilities
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def door(cls, settings: StoreSettings, store: VectorStore) -> Iterator[Door]:
+        """The back door."""
+        door = cls.open_door(settings, store)
+        try:
+            yield door
+        finally:
+            door.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def sample(cls, capabilities: Capabilities) -> RecordBatch:
+        """23 ordinary records, with the first of the form's id kinds."""
+        return samples.ordinary(23, cls.spec_of(capabilities), capabilities)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def filled(cls, store: VectorStore, door: Door, capabilities: Capabilities, sample: RecordBatch) -> CollectionSpec:
+        """A collection that the back door filled with the sample; laws only read it."""
+        spec = cls.spec_of(capabilities)
+        store.create(spec)
+        door.raw_write(spec.name, sample)
+        return spec
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared(cls, store: VectorStore, capabilities: Capabilities) -> CollectionSpec:
+        """One collection for all laws that write; see `scratch`."""
+        spec = cls.spec_of(capabilities)
+        store.create(spec)
+        return spec
+
+    @pytest.fixture
+    def scratch(self, store: VectorStore, shared: CollectionSpec) -> CollectionSpec:
+        """An empty collection: the class's shared one, emptied (making one takes a server seconds)."""
+        ids = [record_id for page in store.iter_ids(shared.name) for record_id in page]
+        if ids:
+            store.delete(shared.name, ids)
+        assert store.count(shared.name) == 0, "deleting all ids does not empty the collection"
+        return shared
+
+    @pytest.fixture
+    def create(self, store: VectorStore) -> Iterator[Callable[..., CollectionSpec]]:
+        """Make collections that go away after the test."""
+        made: list[str] = []
+
+        def make(spec: CollectionSpec) -> CollectionSpec:
+            made.append(spec.name)
+            store.create(spec)
+            return spec
+
+        yield make
+        for name in made:
+            store.drop(name)
+
+    @classmethod
+    def spec_of(cls, capabilities: Capabilities, **changes: Any) -> CollectionSpec:
+        """Return the spec of an ordinary collection under a name that is used once."""
+        given: dict[str, Any] = {
+            "name": f"{samples.NAME_PREFIX}{next(_numbers)}",
+            "vectors": (samples.vector_spec(capabilities),),
+            "id_kinds": cls.id_kind_sets[0],
+            "fields": cls.typed_fields,
+            **changes,
+        }
+        return CollectionSpec(**given)
