@@ -16,9 +16,15 @@ from rag_migration_pipeline.records import DenseColumn, Float32Array, Payload, R
 
 DIGEST_BYTES = 16
 SKETCH_DIMENSIONS = 8
+SKETCH_WIDTH = SKETCH_DIMENSIONS + 1
+"""Eight projections of the direction, then the length."""
+
 SKETCH_TOLERANCE = 4e-6
 """Largest difference of two sketches of the same direction. A float32 unit vector is exact to about 1e-7 in sum; one
 component that is off by 1e-5 (of length 1) moves at least one of the eight numbers by more than this."""
+
+LENGTH_TOLERANCE = 1e-6
+"""Largest relative difference of two lengths of the same vector."""
 
 
 def digest_ids(ids: Iterable[RecordId]) -> str:
@@ -50,13 +56,35 @@ def digest_vectors(column: DenseColumn) -> list[bytes]:
     return rows
 
 
-def sketch_directions(column: DenseColumn) -> npt.NDArray[np.float64]:
-    """Return the sketch of each vector's direction: array of shape (n_records, 8), float64.
+def sketch_vectors(column: DenseColumn) -> npt.NDArray[np.float64]:
+    """Return the sketch of each vector: array of shape (n_records, 9), float64.
 
-    A fixed projection of the vector at length 1; zero vectors give zeros. Sketches of the same direction differ by
-    less than `SKETCH_TOLERANCE`, whatever the vectors' lengths.
+    A fixed projection of the vector at length 1, and its length; zero vectors give zeros. An absent vector gives NaN.
     """
-    return np.asarray(unit_rows(column.values) @ _projection(column.values.shape[1]))
+    unit = unit_rows(column.values) @ _projection(column.values.shape[1])
+    lengths = np.linalg.norm(column.values.astype(np.float64), axis=1, keepdims=True)
+    sketches: npt.NDArray[np.float64] = np.hstack([unit, lengths])
+    if column.present is not None:
+        sketches[~column.present] = np.nan
+    return sketches
+
+
+def sketches_differ(
+    expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64], *, is_normalised: bool
+) -> npt.NDArray[np.bool_]:
+    """Return a mask of shape (n_records,): which sketches are of different vectors, or differ in presence.
+
+    Args:
+        expected: Array of shape (n_records, 9), from `sketch_vectors`.
+        found: The same, of what is there now.
+        is_normalised: Whether only the direction counts.
+    """
+    both_absent = np.isnan(expected).any(axis=1) & np.isnan(found).any(axis=1)
+    same = np.abs(expected[:, :-1] - found[:, :-1]).max(axis=1, initial=0.0) <= SKETCH_TOLERANCE
+    if not is_normalised:
+        same &= np.abs(expected[:, -1] - found[:, -1]) <= LENGTH_TOLERANCE * np.abs(expected[:, -1])
+    different: npt.NDArray[np.bool_] = ~(same | both_absent)  # NaN on one side only is never the same
+    return different
 
 
 @lru_cache(maxsize=16)

@@ -138,9 +138,7 @@ def _pack_payload(payload: Payload, document: str | None, notes: dict[str, Any],
     return natural
 
 
-def _pack_document(
-    natural: Payload, key: str, document: str | None, notes: dict[str, Any], layout: Layout
-) -> None:
+def _pack_document(natural: Payload, key: str, document: str | None, notes: dict[str, Any], layout: Layout) -> None:
     """Put the document under its key; where it cannot stand there, or a user's value does, the envelope keeps it."""
     is_required = key in layout.text_fields
     if key in natural and is_required and not isinstance(natural[key], str):

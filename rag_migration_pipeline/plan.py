@@ -188,7 +188,7 @@ def _new_target(
             FieldSpec(key, "string", max_length_bytes=length),
             FieldSpec(ENVELOPE_KEY, "string", max_length_bytes=length),
         )
-    kinds = _target_kinds({id_kind(i) for i in ids}, capabilities.id_kinds)
+    kinds = _target_kinds({id_kind(i) for i in ids} or set(source.id_kinds), capabilities.id_kinds)
     return replace(
         source,
         name=migration.target_collection,

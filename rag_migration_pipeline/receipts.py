@@ -5,7 +5,8 @@ Belongs here: the columns of a receipt, writing and reading it. Does not belong 
 
 One Arrow file per range, one row per record: ``id`` (as the target names it), ``source_id`` (null where it is the
 same), ``content`` (16 bytes: digest of payload and document) and per dense vector ``vector:<name>`` (16 bytes: digest
-of the float32 bytes) or, where the target keeps the direction only, ``sketch:<name>`` (8 float64: see ``digests.py``).
+of the float32 bytes) or, where the target does not keep vectors bit for bit, ``sketch:<name>`` (9 float64: see
+``digests.py``).
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,10 +20,10 @@ import pyarrow as pa
 from rag_migration_pipeline.arrow import reading_errors
 from rag_migration_pipeline.digests import (
     DIGEST_BYTES,
-    SKETCH_DIMENSIONS,
+    SKETCH_WIDTH,
     digest_contents,
     digest_vectors,
-    sketch_directions,
+    sketch_vectors,
 )
 from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId, id_from_text, id_text
 from rag_migration_pipeline.state import write_atomically
@@ -37,7 +38,7 @@ class Receipt:
         source_ids: Ids as the source names them.
         contents: 16 bytes per record.
         vectors: Per vector name, 16 bytes per record.
-        sketches: Per vector name, array of shape (n_records, 8), float64.
+        sketches: Per vector name, array of shape (n_records, 9), float64.
         counts: Facts about the range: read, filtered out, skipped, rejected.
     """
 
@@ -53,21 +54,21 @@ class Receipt:
         return len(self.ids)
 
 
-def make_receipt(expected: RecordBatch, source_ids: Sequence[RecordId], normalised: frozenset[str]) -> Receipt:
+def make_receipt(expected: RecordBatch, source_ids: Sequence[RecordId], *, is_exact: bool) -> Receipt:
     """Return the receipt of records as the target was given them.
 
     Args:
         expected: Packed records.
         source_ids: The source's id of each.
-        normalised: Names of vectors of which the target keeps the direction only.
+        is_exact: Whether the target keeps vectors bit for bit; otherwise they are sketched.
     """
     dense = {name: column for name, column in expected.vectors.items() if isinstance(column, DenseColumn)}
     return Receipt(
         ids=list(expected.ids),
         source_ids=list(source_ids),
         contents=digest_contents(expected),
-        vectors={name: digest_vectors(column) for name, column in dense.items() if name not in normalised},
-        sketches={name: sketch_directions(column) for name, column in dense.items() if name in normalised},
+        vectors={name: digest_vectors(column) for name, column in dense.items()} if is_exact else {},
+        sketches={} if is_exact else {name: sketch_vectors(column) for name, column in dense.items()},
     )
 
 
@@ -120,7 +121,7 @@ def read_receipt(path: Path) -> Receipt:
             vectors[name] = table[label].to_pylist()
         elif kind == "sketch":
             flat = table[label].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            sketches[name] = flat.reshape(-1, SKETCH_DIMENSIONS)
+            sketches[name] = flat.reshape(-1, SKETCH_WIDTH)
     counts = {k.decode(): int(v) for k, v in (table.schema.metadata or {}).items()}
     source_ids = [ids[row] if original is None else original for row, original in enumerate(originals)]
     return Receipt(ids, source_ids, table["content"].to_pylist(), vectors, sketches, counts)
@@ -137,7 +138,7 @@ def _to_table(receipt: Receipt) -> pa.Table:
         arrays[f"vector:{name}"] = pa.array(digests, pa.binary(DIGEST_BYTES))
     for name, sketches in receipt.sketches.items():
         flat = pa.array(np.ascontiguousarray(sketches).reshape(-1))
-        arrays[f"sketch:{name}"] = pa.FixedSizeListArray.from_arrays(flat, SKETCH_DIMENSIONS)
+        arrays[f"sketch:{name}"] = pa.FixedSizeListArray.from_arrays(flat, SKETCH_WIDTH)
     metadata = {name: str(value) for name, value in receipt.counts.items()}
     return pa.table(arrays).replace_schema_metadata(metadata)
 

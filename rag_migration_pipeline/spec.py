@@ -76,7 +76,7 @@ class MigrationOptions(BaseModel):
 
     def plan_fingerprint(self) -> dict[str, Any]:
         """Return the options that change what arrives; the others may change between runs of one migration."""
-        return {"filter": self.filter, "conflict": self.conflict}
+        return {"filter": self.filter, "conflict": self.conflict.value if self.conflict else None}
 
 
 class MigrationSpec(MigrationOptions):
@@ -125,8 +125,8 @@ class Migration:
     def identity_facts(self) -> dict[str, Any]:
         """Return what the identity is the digest of; stored with the manifest for error messages."""
         return {
-            "source": {"address": self.source.address, "collection": self.source_collection},
-            "target": {"address": self.target.address, "collection": self.target_collection},
+            "source": _place(self.source, self.source_collection),
+            "target": _place(self.target, self.target_collection),
             "plan": self.options.plan_fingerprint(),
         }
 
@@ -145,6 +145,10 @@ def spec_from_values(values: Mapping[str, Any]) -> MigrationSpec:
             for e in error.errors(include_url=False)
         )
         raise SpecError(f"the migration's options are wrong: {problems}.", todo="See docs/migrations.md.") from error
+
+
+def _place(store: StoreSettings, collection: str) -> dict[str, str]:
+    return {"address": store.address, "collection": collection, "document_key": store.document_key}
 
 
 def migration_from_spec(values: Mapping[str, Any]) -> Migration:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(folder.root, ignore_errors=True)
     try:
         return _run(folder, console)
-    except MigrationError as error:
+    except (MigrationError, LookupError, FileNotFoundError) as error:
         console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
         return 1
 

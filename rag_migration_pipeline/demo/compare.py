@@ -93,8 +93,10 @@ def _open_folder(path: str | Path) -> Iterator[Any]:
     # A client creates what it does not find, so the store's file must be there before.
     if not (folder / "chroma.sqlite3").is_file():
         raise FileNotFoundError(f"{folder} is not a Chroma folder: it holds no chroma.sqlite3.")
-    # chromadb 1.5.9 writes into the Settings it is given: one object per client.
-    client: Any = chromadb.PersistentClient(path=str(folder), settings=Settings(anonymized_telemetry=False))
+    # chromadb 1.5.9 writes into the Settings it is given: one object per client. By default they would also read (and
+    # fail on) a foreign `.env` in the working directory.
+    settings = Settings(_env_file=None, anonymized_telemetry=False)
+    client: Any = chromadb.PersistentClient(path=str(folder), settings=settings)
     try:
         engine = type(client._server).__name__
         if engine != "RustBindingsAPI":

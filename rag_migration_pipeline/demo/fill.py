@@ -83,7 +83,9 @@ def _open_client(path: Path) -> Iterator[Any]:
     lock = FolderLock(path)
     try:
         # Settings of its own: chromadb 1.5.9 writes into the object it is given, and a later client would follow it.
-        client: Any = chromadb.PersistentClient(path=str(path.resolve()), settings=Settings(anonymized_telemetry=False))
+        # By default they would also read (and fail on) a foreign `.env` in the working directory.
+        settings = Settings(_env_file=None, anonymized_telemetry=False)
+        client: Any = chromadb.PersistentClient(path=str(path.resolve()), settings=settings)
         with closing(client):
             _check_is_embedded(client, path)
             yield client

@@ -4,7 +4,6 @@ Belongs here: what a command needs around a job. Does not belong here: the job (
 """
 
 import os
-from collections.abc import Mapping
 
 import dagster as dg
 import psutil
@@ -16,11 +15,20 @@ _OPEN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRu
 
 
 def run_job(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, tags: Mapping[str, str] | None = None
+    job: dg.JobDefinition, instance: dg.DagsterInstance, *, console_level: str = "CRITICAL"
 ) -> dg.ExecuteInProcessResult:
-    """Run a job in this process; a failure is in the result, not raised."""
+    """Run a job in this process; a failure is in the result, not raised.
+
+    Args:
+        job: The job.
+        instance: Where its events go, all of them.
+        console_level: What Dagster prints of them on the console; a caller with a progress bar wants nothing.
+    """
     return job.execute_in_process(
-        instance=instance, raise_on_error=False, tags={**(tags or {}), PROCESS_TAG: _process_mark(os.getpid()) or ""}
+        instance=instance,
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": console_level}}}},
+        tags={PROCESS_TAG: _process_mark(os.getpid()) or ""},
     )
 
 

@@ -42,6 +42,11 @@ class MigrationContext:
     emit: EventSink
 
     @property
+    def has_exact_vectors(self) -> bool:
+        """Whether the target keeps vectors bit for bit."""
+        return self.target.capabilities.vector_tolerance == 0.0 and not self.target_layout.normalised
+
+    @property
     def page_count(self) -> int:
         """Records per read page: the option, else what was measured to be fast for the source."""
         return self.migration.options.page_count or self.source.capabilities.page_count

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 from pydantic import ValidationError as PydanticValidationError
 
+from rag_migration_pipeline.arrow import reading_errors
 from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, original_id
 from rag_migration_pipeline.errors import (
@@ -118,10 +119,14 @@ def open_manifest(state: StateFolder, migration: Migration) -> Manifest:
         manifest = _CODEC.validate_json(text)
     except PydanticValidationError as error:
         raise ManifestError(
-            f"the manifest {state.manifest} is damaged or of another version: {error.error_count()} fields are wrong, "
-            f"first {error.errors()[0]['loc']}.",
+            f"the manifest {state.manifest} is damaged: {_first_problem(error)}.",
             todo="Remove the migration's state folder to start afresh; the target's records are overwritten.",
         ) from error
+    if manifest.version != VERSION:
+        raise ManifestError(
+            f"the manifest {state.manifest} is of another version: expected {VERSION}, got {manifest.version}.",
+            todo="Finish the migration with the version that began it, or remove the migration's state folder.",
+        )
     if manifest.identity != migration.identity:
         raise ManifestError(
             f"the manifest {state.manifest} belongs to another migration: expected {migration.identity_facts()}, "
@@ -129,6 +134,12 @@ def open_manifest(state: StateFolder, migration: Migration) -> Manifest:
             todo="Use another state folder, or remove that one.",
         )
     return manifest
+
+
+def _first_problem(error: PydanticValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"])) or "the whole file"
+    return f"{error.error_count()} problems, the first in {place}: {first['msg']}"
 
 
 def make_manifest(
@@ -231,12 +242,11 @@ def _plan_and_store(
     rule = plan.target_layout.id_rule
     refuse_collisions(listing.originals, rule)
     known: set[RecordId] = set()
-    if existing is not None and existing.count:
+    if previous is not None:  # what this migration wrote in earlier generations is neither a conflict nor known
+        known = set(read_known_ids(state, previous))
+    elif existing is not None and existing.count:
         known = {record_id for page in target.iter_ids(collection) for record_id in page}
-    if previous is None:
         refuse_conflicts({rule.native(i) for i in listing.originals}, known, migration.options.conflict, migration)
-    else:
-        known |= set(read_known_ids(state, previous))
     manifest = _cut(migration, plan, source, listing.ids, previous, len(known))
     _store(state, manifest, listing.ids, known)
     return manifest
@@ -288,6 +298,8 @@ def _cut(
 def _store(state: StateFolder, manifest: Manifest, ids: Sequence[RecordId], known: Iterable[RecordId]) -> None:
     """Store the ids first and the manifest last: its rename is the commit point."""
     size = manifest.ranges[0].count if manifest.ranges else 1
+    with staging_errors(state.report):
+        state.report.unlink(missing_ok=True)  # of an earlier generation
     write_atomically(state.ids(manifest.generation), lambda path: _write_ids(path, ids, size))
     write_atomically(
         state.known(manifest.generation), lambda path: _write_ids(path, sorted(known, key=id_text), 50_000)
@@ -309,7 +321,7 @@ def read_known_ids(state: StateFolder, manifest: Manifest) -> list[RecordId]:
     """Return the target's ids from before the first write."""
     if not manifest.known_count:
         return []
-    with staging_errors(state.known(manifest.generation)):
+    with reading_errors(state.known(manifest.generation)):
         return _ids(pq.read_table(state.known(manifest.generation)))
 
 
@@ -321,7 +333,7 @@ def read_range_ids(state: StateFolder, manifest: Manifest, key: str) -> RecordRa
     """
     entry = manifest.entry(key)
     path = state.ids(manifest.generation)
-    with staging_errors(path):
+    with reading_errors(path):
         ids = _ids(pq.ParquetFile(path).read_row_group(entry.ordinal))
     if digest_ids(ids) != entry.ids_digest:
         raise ManifestError(

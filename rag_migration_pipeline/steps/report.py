@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
-from rag_migration_pipeline.digests import SKETCH_TOLERANCE, digest_contents, digest_vectors, sketch_directions
+from rag_migration_pipeline.digests import digest_contents, digest_vectors, sketch_vectors, sketches_differ
 from rag_migration_pipeline.errors import ManifestError, ValidationError
 from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.receipts import Receipt, read_receipt
@@ -115,11 +116,11 @@ def compare_with_receipt(context: MigrationContext, receipt: Receipt) -> Finding
     for start in range(0, len(receipt), size):
         ids = receipt.ids[start : start + size]
         found = context.target.fetch(context.migration.target_collection, ids)
-        findings += _compare_page(receipt, range(start, start + len(ids)), found)
+        findings += _compare_page(receipt, range(start, start + len(ids)), found, context.target_layout.normalised)
     return findings
 
 
-def _compare_page(receipt: Receipt, rows: range, found: RecordBatch) -> Findings:
+def _compare_page(receipt: Receipt, rows: range, found: RecordBatch, normalised: frozenset[str]) -> Findings:
     places = {receipt.ids[row]: row for row in rows}
     order = np.array([places[record_id] for record_id in found.ids], dtype=np.intp)
     present = set(found.ids)
@@ -129,20 +130,21 @@ def _compare_page(receipt: Receipt, rows: range, found: RecordBatch) -> Findings
         if digest != receipt.contents[order[position]]:
             changed[id_text(found.ids[position])] = "payload or document"
     for name in receipt.vectors.keys() | receipt.sketches.keys():
-        for position in _changed_vectors(receipt, name, order, found):
+        for position in _changed_vectors(receipt, name, order, found, is_normalised=name in normalised):
             changed.setdefault(id_text(found.ids[position]), f"vector {name!r}" if name else "vector")
     return Findings(len(found), missing, (), changed)
 
 
 def _changed_vectors(
-    receipt: Receipt, name: str, order: "np.ndarray[tuple[int], np.dtype[np.intp]]", found: RecordBatch
+    receipt: Receipt, name: str, order: npt.NDArray[np.intp], found: RecordBatch, *, is_normalised: bool
 ) -> list[int]:
+    """Return the positions of the found records whose vector is not the receipt's."""
     column = found.vectors.get(name)
     if not isinstance(column, DenseColumn):
         return list(range(len(found)))
     if name in receipt.sketches:
-        difference = np.abs(sketch_directions(column) - receipt.sketches[name][order]).max(axis=1, initial=0.0)
-        return [int(row) for row in np.flatnonzero(~(difference <= SKETCH_TOLERANCE))]
+        differs = sketches_differ(receipt.sketches[name][order], sketch_vectors(column), is_normalised=is_normalised)
+        return [int(row) for row in np.flatnonzero(differs)]
     expected = receipt.vectors[name]
     return [p for p, digest in enumerate(digest_vectors(column)) if digest != expected[order[p]]]
 
@@ -150,12 +152,13 @@ def _changed_vectors(
 def _make_report(
     context: MigrationContext, counts: dict[str, int], findings: Findings, outside: set[RecordId]
 ) -> Report:
-    """Count both sides; name extra records only where the count says that there are some."""
+    """Count both sides; list the target's ids only where the count alone does not decide."""
     written = counts.get("written", 0)
     target_count = context.target.count(context.migration.target_collection)
     is_counted = context.migration.options.validate_target is not Validation.NONE
-    if is_counted and target_count != written - len(findings.missing) + len(outside):
-        findings += _find_extra(context, outside)
+    is_odd = target_count != written - len(findings.missing) + len(outside)
+    if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
+        findings += _find_extra(context, outside, is_odd=is_odd)
     return Report(
         migration=context.migration.name,
         identity=context.manifest.identity,
@@ -173,7 +176,7 @@ def _make_report(
     )
 
 
-def _find_extra(context: MigrationContext, outside: set[RecordId]) -> Findings:
+def _find_extra(context: MigrationContext, outside: set[RecordId], *, is_odd: bool) -> Findings:
     """Name the ids that no receipt knows and that were not there before, and those that come twice or are gone."""
     expected = set(outside)
     for entry in context.manifest.ranges:
@@ -184,10 +187,12 @@ def _find_extra(context: MigrationContext, outside: set[RecordId]) -> Findings:
         extra += [id_text(i) for i in page if i not in expected or i in seen]
         seen.update(page)
     gone = expected - seen
-    changed = {} if extra or gone else {"(count)": "the store counts more records than it lists: duplicate ids"}
-    is_full = context.migration.options.validate_target is Validation.FULL
-    missing = () if is_full else tuple(sorted(map(id_text, gone)))
-    return Findings(0, missing, tuple(extra), {} if is_full and gone and not extra else changed)
+    changed = {id_text(i): "was in the target before the migration, and is gone" for i in outside - seen}
+    if is_odd and not extra and not gone:
+        changed["(count)"] = "the store counts other records than it lists"
+    is_full = context.migration.options.validate_target is Validation.FULL  # the comparison has named the missing
+    missing = () if is_full else tuple(sorted(map(id_text, gone - outside)))
+    return Findings(0, missing, tuple(extra), changed)
 
 
 def _refuse_unproven(context: MigrationContext) -> None:

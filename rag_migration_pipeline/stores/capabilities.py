@@ -34,6 +34,7 @@ class PayloadRules:
         int_max: Largest integer kept exactly.
         has_non_finite: NaN and infinities are kept.
         has_all_floats: Every finite float is kept; otherwise those that survive decimal text (see `decimal_floats`).
+        has_negative_zero: The float -0.0 keeps its sign.
         has_surrogates: Lone surrogates in strings (no UTF-8 form) are kept.
         reserved_keys: Keys that the store or its schema uses itself.
         key_pattern: Regular expression that a whole key must match, or None.
@@ -47,6 +48,7 @@ class PayloadRules:
     int_max: int = INT64_MAX
     has_non_finite: bool = False
     has_all_floats: bool = True
+    has_negative_zero: bool = True
     has_surrogates: bool = False
     reserved_keys: frozenset[str] = frozenset()
     key_pattern: str | None = None
@@ -89,6 +91,8 @@ class PayloadRules:
     def _float_refusal(self, value: float) -> str | None:
         if not math.isfinite(value):
             return None if self.has_non_finite else f"the float {value}"
+        if value == 0.0 and not self.has_negative_zero and math.copysign(1.0, value) < 0:
+            return "the float -0.0, which loses its sign"
         if self.has_all_floats or survives_decimal_text(value):
             return None
         return f"the float {value!r}, which comes back changed in the last digit"

@@ -1,15 +1,12 @@
 """Chroma: a folder with the engine in this process, or a server over HTTP.
 
-Belongs here: the requests of each promise of ``base.py``. Does not belong here: reaching Chroma
-(``chroma_connection.py``), what a collection is (``chroma_schema.py``), what records look like
-(``chroma_records.py``), what errors mean (``chroma_errors.py``).
+Belongs here: settings, and each promise of ``base.py``. Does not belong here: reaching Chroma
+(``chroma_connection.py``), what a collection is (``chroma_schema.py``), the requests about its records
+(``chroma_collection.py``, ``chroma_records.py``, ``chroma_writing.py``), what errors mean (``chroma_errors.py``).
 
 Reading goes by ids and never by offset: ``get(ids)`` is as fast as ``get(limit, offset)`` (9-10 against 9-10 thousand
 records/s at 384 dimensions over HTTP, 10-15 against 10-15 in a folder, chromadb 1.5.9) and cannot skip or repeat a
 record when others are deleted meanwhile.
-
-Writing is an upsert that is read back. Chroma merges the metadata of an existing record and keeps its document, and
-a new record may inherit list values of a deleted collection (see `ChromaStore.write`).
 """
 
 import os
@@ -17,10 +14,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
-import numpy as np
 from pydantic import SecretStr
 
 from rag_migration_pipeline.errors import (
@@ -38,11 +33,13 @@ from rag_migration_pipeline.records import (
     RecordId,
     RecordRange,
     Rejection,
+    concatenate,
     cut,
 )
 from rag_migration_pipeline.stores import chroma_records as records
 from rag_migration_pipeline.stores import chroma_schema as schema
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
+from rag_migration_pipeline.stores.chroma_collection import ChromaCollection
 from rag_migration_pipeline.stores.chroma_connection import (
     TOKEN_HEADERS,
     Connection,
@@ -51,6 +48,7 @@ from rag_migration_pipeline.stores.chroma_connection import (
     connect_server,
 )
 from rag_migration_pipeline.stores.chroma_errors import driver_errors
+from rag_migration_pipeline.stores.chroma_writing import write_part
 from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit
 
 DEFAULT_PORT = 8000
@@ -135,10 +133,11 @@ def settings_from_locator(locator: Locator) -> ChromaSettings:
     Raises:
         SpecError: Unknown option.
     """
-    place = {name: locator.options[name] for name in ("tenant", "database") if name in locator.options}
+    tenant = locator.options.get("tenant", DEFAULT_TENANT)
+    database = locator.options.get("database", DEFAULT_DATABASE)
     if locator.scheme == "chroma+file":
         locator.refuse_unknown("tenant", "database")
-        return ChromaSettings(path=locator.path, **place)
+        return ChromaSettings(path=locator.path, tenant=tenant, database=database)
     locator.refuse_unknown("tenant", "database", "tls", "token_header", "ca_file")
     return ChromaSettings(
         host=locator.host,
@@ -149,7 +148,8 @@ def settings_from_locator(locator: Locator) -> ChromaSettings:
         password=locator.secrets.get("password"),
         token_header=locator.options.get("token_header"),
         ca_file=locator.options.get("ca_file"),
-        **place,
+        tenant=tenant,
+        database=database,
     )
 
 
@@ -231,8 +231,8 @@ class ChromaStore(VectorStore):
 
     def count(self, collection: str) -> int:
         """See `VectorStore.count`."""
-        with self._using(collection) as (api, model):
-            return int(api._count(collection_id=model.id, **self._place))
+        with self._using(collection) as held:
+            return held.count()
 
     def iter_ids(self, collection: str, page_count: int = _IDS_PAGE_COUNT) -> Iterator[list[RecordId]]:
         """See `VectorStore.iter_ids`; the order is that of the first write of each record.
@@ -241,9 +241,8 @@ class ChromaStore(VectorStore):
         """
         offset = 0
         while True:
-            with self._using(collection) as (api, model):
-                answer = api._get(collection_id=model.id, limit=page_count, offset=offset, include=[], **self._place)
-            ids: list[RecordId] = list(answer["ids"])
+            with self._using(collection) as held:
+                ids: list[RecordId] = [*held.list_ids(page_count, offset)]
             if ids:
                 yield ids
             if len(ids) < page_count:
@@ -266,8 +265,6 @@ class ChromaStore(VectorStore):
         read = records.read_in_order(
             lambda page: self._get(collection, page), pages, self.capabilities.concurrent_readers
         )
-        from rag_migration_pipeline.records import concatenate
-
         batch = concatenate(list(read))
         position = {record_id: row for row, record_id in enumerate(batch.ids)}
         if list(batch.ids) == list(ids):
@@ -282,9 +279,9 @@ class ChromaStore(VectorStore):
         return [possible[start : start + size] for start in range(0, len(possible), size)]
 
     def _get(self, collection: str, ids: list[str]) -> RecordBatch:
-        with self._using(collection) as (api, model):
-            answer = api._get(collection_id=model.id, ids=ids, include=list(records.EVERYTHING), **self._place)
-        return records.batch_of(ids, answer, self.spec(collection).vectors[0])
+        vector = self.spec(collection).vectors[0]
+        with self._using(collection) as held:
+            return records.batch_of(ids, held.read(ids, records.EVERYTHING), vector)
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -302,118 +299,27 @@ class ChromaStore(VectorStore):
         return WriteResult(result.written, tuple(rejections))
 
     def write(self, collection: str, batch: RecordBatch) -> None:
-        """See `VectorStore.write`.
-
-        Chroma's upsert is not a replacement: keys that are not given again stay, as does a document (1.5.9). And a
-        *new* record may be born with list values of a record of a deleted collection, because ``delete_collection``
-        leaves the table of lists behind and the row numbers are given out again (1.5.9, folder and server). So every
-        part is read back without vectors, which costs 4 % of the write, and put right:
-
-        - keys that should not be there are removed by an upsert that sets them to null;
-        - what is wrong then (an old document or URI) is deleted and written again.
-
-        Each step may be repeated, so a process that dies between them leaves nothing that writing the batch again
-        does not put right; a record can be absent meanwhile only where an old document or URI had to go.
-        """
+        """See `VectorStore.write`; replaces records completely, see ``chroma_writing.py``."""
         for part in cut(batch, self.capabilities.max_batch_count, self.capabilities.max_batch_bytes):
-            self._write_part(collection, part)
+            with self._using(collection) as held:
+                try:
+                    write_part(held, part)
+                except StoreRequestError as error:
+                    self._explain(collection, part, error)
+                    raise
 
-    def _write_part(self, collection: str, part: RecordBatch) -> None:
-        try:
-            self._send(collection, part, list(part.payloads))
-        except StoreRequestError as error:
-            if len(part) == 1 or error.facts.get("status") != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                raise self._explained(collection, part, error) from error
-            half = len(part) // 2
-            for piece in (part.slice(0, half), part.slice(half, len(part))):
-                self._write_part(collection, piece)
-            return
-        wrong = self._wrong_rows(collection, part)
-        if wrong:
-            self._put_right(collection, part.take(wrong), list(wrong.values()))
-
-    def _put_right(self, collection: str, part: RecordBatch, found: list[dict[str, Any]]) -> None:
-        """Make records what they should be.
-
-        Args:
-            collection: Where.
-            part: Records that read back differently.
-            found: Their payloads as they were read back.
-        """
-        removed = [dict.fromkeys(set(old) - set(new) - {schema.URI_KEY}) for old, new in zip(found, part.payloads, strict=True)]
-        self._send(collection, part, [{**new, **gone} for new, gone in zip(part.payloads, removed, strict=True)])
-        wrong = self._wrong_rows(collection, part)
-        if not wrong:
-            return
-        rest = part.take(wrong)
-        self.delete(collection, rest.ids)
-        self._send(collection, rest, list(rest.payloads))
-        wrong = self._wrong_rows(collection, rest)
-        if wrong:
-            shown = ", ".join(repr(rest.ids[row]) for row in list(wrong)[:5])
-            raise StoreRequestError(
-                f"{len(wrong)} records of collection {collection!r} in {self.address} read back differently from what "
-                f"was written, also after deleting and writing them again: {shown}.",
-                todo="Is somebody else writing to the collection?",
-                collection=collection,
-                address=self.address,
-                ids=[rest.ids[row] for row in wrong],
-            )
-
-    def _send(self, collection: str, part: RecordBatch, payloads: list[dict[str, Any]]) -> None:
-        metadatas, uris = records.split_uris(payloads)
-        values = np.ascontiguousarray(part.dense().values, dtype=np.float32)
-        with self._using(collection) as (api, model):
-            api._upsert(
-                collection_id=model.id,
-                ids=list(part.ids),
-                embeddings=list(values),
-                metadatas=metadatas,
-                documents=list(part.documents) if part.documents is not None else [None] * len(part),
-                uris=uris,
-                **self._place,
-            )
-
-    def _wrong_rows(self, collection: str, part: RecordBatch) -> dict[int, dict[str, Any]]:
-        """Return rows whose payload or missing document reads back differently -> payload read back.
-
-        Documents that were given are not read back: they are replaced, and reading them costs as much as their size.
-        """
-        with self._using(collection) as (api, model):
-            answer = api._get(collection_id=model.id, ids=list(part.ids), include=["metadatas", "uris"], **self._place)
-        position = {record_id: row for row, record_id in enumerate(answer["ids"])}
-        with_document = self._with_unwanted_document(collection, part)
-        wrong = {}
-        for row, record_id in enumerate(part.ids):
-            at = position.get(str(record_id))
-            found = {} if at is None else records.payload_of(answer, at)
-            is_right = at is not None and records.is_same_payload(part.payloads[row], found)
-            if not is_right or record_id in with_document:
-                wrong[row] = found
-        return wrong
-
-    def _with_unwanted_document(self, collection: str, part: RecordBatch) -> set[str]:
-        """Return the ids of records that should have no document and have one."""
-        documents = part.documents or [None] * len(part)
-        bare = [str(record_id) for record_id, text in zip(part.ids, documents, strict=True) if text is None]
-        if not bare:
-            return set()
-        with self._using(collection) as (api, model):
-            answer = api._get(collection_id=model.id, ids=bare, include=["documents"], **self._place)
-        return {record_id for record_id, text in zip(answer["ids"], answer["documents"], strict=True) if text is not None}
-
-    def _explained(self, collection: str, part: RecordBatch, error: StoreRequestError) -> Exception:
-        """Return a better error where the collection got another dimension since it was described."""
+    def _explain(self, collection: str, part: RecordBatch, error: StoreRequestError) -> None:
+        """Raise a better error where the collection got another dimension since it was described."""
         expected = schema.spec_of(self._model(collection, is_fresh=True)).vectors[0].dimension
         got = part.dense().values.shape[1]
         if expected is None or expected == got:
-            return error
+            return
         self.forget_spec(collection)
-        return SchemaCompatibilityError(
+        raise SchemaCompatibilityError(
             f"the batch does not fit collection {collection!r}: expected dimension {expected}, got {got}.",
             todo="Choose another target collection, or create it with the source's vectors.",
             collection=collection,
-        )
+        ) from error
 
     def delete(self, collection: str, ids: Sequence[RecordId]) -> None:
         """See `VectorStore.delete`."""
@@ -421,9 +327,8 @@ class ChromaStore(VectorStore):
         if not possible:
             self._model(collection, is_fresh=True)
         for start in range(0, len(possible), self.capabilities.max_batch_count):
-            part = possible[start : start + self.capabilities.max_batch_count]
-            with self._using(collection) as (api, model):
-                api._delete(collection_id=model.id, ids=part, **self._place)
+            with self._using(collection) as held:
+                held.delete(possible[start : start + self.capabilities.max_batch_count])
 
     # -- end --------------------------------------------------------------------------------------------------
 
@@ -456,12 +361,11 @@ class ChromaStore(VectorStore):
             yield api
 
     @contextmanager
-    def _using(self, collection: str) -> Iterator[tuple[Any, Any]]:
-        """Give the client's API and the collection's model; a collection that is gone is forgotten and named."""
+    def _using(self, collection: str) -> Iterator[ChromaCollection]:
+        """Give the collection's requests; a collection that is gone is forgotten, and the error says what there is."""
         model = self._model(collection)
         try:
-            with self._driver(collection) as api:
-                yield api, model
+            yield ChromaCollection(self.api, model, self._place, self.address)
         except CollectionNotFoundError as error:
             self._forget(collection)
             raise self.not_found(collection) from error

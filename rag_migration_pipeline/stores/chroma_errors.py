@@ -73,7 +73,7 @@ def driver_errors(address: str, collection: str | None = None) -> Iterator[None]
 
 def translate(error: BaseException, address: str, collection: str | None) -> MigrationError | None:
     """Return our error for an exception of the client, or None for what is not an error (interrupts, exits)."""
-    import httpx  # noqa: PLC0415  late, like every client library
+    import httpx
 
     facts: dict[str, Any] = {"address": address, "collection": collection}
     if isinstance(error, httpx.HTTPStatusError):
@@ -112,7 +112,7 @@ def _from_status(response: Any, address: str, facts: dict[str, Any]) -> Migratio
 
 
 def _from_transport(error: Exception, address: str, facts: dict[str, Any]) -> MigrationError:
-    import httpx  # noqa: PLC0415  late, like every client library
+    import httpx
 
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
     if any(isinstance(item, ssl.SSLCertVerificationError) for item in _chain(error)):
@@ -135,7 +135,7 @@ def _from_transport(error: Exception, address: str, facts: dict[str, Any]) -> Mi
 
 
 def _from_engine(error: BaseException, address: str, facts: dict[str, Any]) -> MigrationError:
-    from chromadb.errors import InternalError, NotFoundError  # noqa: PLC0415  late, like every client library
+    from chromadb.errors import InternalError, NotFoundError
 
     said = f"Chroma refuses a request to {address} ({type(error).__name__}: {_short(str(error))})."
     if isinstance(error, NotFoundError):

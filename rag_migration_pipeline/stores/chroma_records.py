@@ -25,8 +25,7 @@ from rag_migration_pipeline.stores.chroma_schema import URI_KEY
 PartT = TypeVar("PartT")
 ResultT = TypeVar("ResultT")
 
-EVERYTHING = ["embeddings", "metadatas", "documents", "uris"]
-BESIDE_VECTORS = ["metadatas", "documents", "uris"]
+EVERYTHING = ("embeddings", "metadatas", "documents", "uris")
 
 _MIN_LENGTH, _MAX_LENGTH = 1e-18, 1e19
 """Vectors of a cosine collection outside come back as zeros, NaN or infinities: the engine squares the components in
@@ -101,9 +100,10 @@ def reasons_against(batch: RecordBatch, vector: VectorSpec) -> dict[int, str]:
     if vector.metric is Metric.COSINE:
         lengths = np.linalg.norm(batch.dense().values.astype(np.float64), axis=1)
         # NaN compares as false and is screened with a reason of its own.
-        for row in np.flatnonzero((lengths > _MAX_LENGTH) | ((lengths > 0) & (lengths < _MIN_LENGTH))):
+        for found in np.flatnonzero((lengths > _MAX_LENGTH) | ((lengths > 0) & (lengths < _MIN_LENGTH))):
+            row = int(found)
             if np.isfinite(lengths[row]):
-                reasons[int(row)] = f"the vector's length {lengths[row]:.3g} is lost in a cosine collection of Chroma"
+                reasons[row] = f"the vector's length {lengths[row]:.3g} is lost in a cosine collection of Chroma"
     for row, text in enumerate(batch.documents or ()):
         if text is not None and not _is_text(text):
             reasons[row] = "the document is not a text with a UTF-8 form"
@@ -128,9 +128,7 @@ def can_be_id(record_id: RecordId) -> bool:
     return record_id != "" and _is_text(record_id)
 
 
-def read_in_order(
-    read: Callable[[PartT], ResultT], parts: Iterable[PartT], reader_count: int
-) -> Iterator[ResultT]:
+def read_in_order(read: Callable[[PartT], ResultT], parts: Iterable[PartT], reader_count: int) -> Iterator[ResultT]:
     """Yield what reading each part gives, in the order of the parts, reading ahead with several readers.
 
     At most ``reader_count + 1`` parts are in memory. When the consumer stops early, what was begun is waited for and

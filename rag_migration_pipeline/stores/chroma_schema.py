@@ -80,7 +80,7 @@ def capabilities(form: str, max_batch_count: int) -> Capabilities:
         # The server refuses bodies above 40 MiB (its default, tried); a character takes up to 4 bytes, 6 when escaped.
         max_batch_bytes=8 * 2**20,
         page_count=1_000,
-        # Two readers gave 1.5 times the records/s of one over HTTP, and nothing in the folder, where they share an engine.
+        # Two readers gave 1.5 times the records/s of one over HTTP, and no more in a folder.
         concurrent_readers=2 if form == "server" else 1,
         is_embedded=form == "folder",
     )
@@ -103,7 +103,7 @@ def spec_of(model: Any) -> CollectionSpec:
     configuration = model.configuration_json or {}
     index_name = "spann" if configuration.get("spann") else "hnsw"  # SPANN: Chroma's distributed form
     index = configuration.get(index_name) or {}
-    metric = SPACES.get(index.get("space"))
+    metric = SPACES.get(str(index.get("space")))
     if metric is None:
         raise SchemaCompatibilityError(
             f"collection {model.name!r} has the metric {index.get('space')!r}; known: {', '.join(SPACES)}.",

@@ -266,6 +266,15 @@ def test_a_collection_that_is_not_the_corpus_is_refused_and_left_alone(tmp_path:
         assert client.get_collection("docs", embedding_function=None).get()["ids"] == ["mine"]
 
 
+def test_a_foreign_env_file_in_the_working_directory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("SOMETHING_ELSE=1\nIS_PERSISTENT=perhaps\n")
+    monkeypatch.chdir(tmp_path)
+    assert fill_chroma("chroma", "docs", limit=50) == 50
+    assert compare_collections("chroma", "docs", tmp_path / "chroma", "docs").is_identical
+
+
 def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StoreRequestError, match=r"Cannot make the folder .*file/chroma"):

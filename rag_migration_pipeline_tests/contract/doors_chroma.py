@@ -1,0 +1,81 @@
+"""Back door of Chroma: the vendor's ``Collection`` in its plainest use, one record per call, everything read at once.
+
+Belongs here: reading and writing round the adapter. Does not belong here: anything of the adapter but its settings and,
+for a folder, the engine that it has open: a second engine over one folder would not see the first one's index.
+"""
+
+from typing import Any
+
+import chromadb
+import numpy as np
+from chromadb.config import Settings
+
+from rag_migration_pipeline.records import DEFAULT_VECTOR, CollectionSpec, DenseColumn, Metric, RecordBatch
+from rag_migration_pipeline.stores.chroma import ChromaSettings, ChromaStore
+
+_SPACES = {Metric.COSINE: "cosine", Metric.DOT: "ip", Metric.L2: "l2"}
+
+
+class ChromaDoor:
+    """Reads and writes with ``chromadb.Collection``."""
+
+    def __init__(self, settings: ChromaSettings, store: ChromaStore) -> None:
+        """Connect to a server; take the open engine of a folder."""
+        self._place = {"tenant": settings.tenant, "database": settings.database}
+        self._client: Any = None
+        if settings.path is not None:
+            self._api: Any = store.api
+            return
+        options = Settings(_env_file=None)
+        if settings.token is not None:
+            options.chroma_client_auth_provider = "chromadb.auth.token_authn.TokenAuthClientProvider"
+            options.chroma_client_auth_credentials = settings.token.get_secret_value()
+            options.chroma_auth_token_transport_header = settings.token_header
+        self._client = chromadb.HttpClient(
+            host=settings.host, port=settings.port, ssl=settings.is_tls, settings=options, **self._place
+        )
+        self._api = self._client._server
+
+    def _collection(self, name: str) -> chromadb.Collection:
+        model = self._api.get_collection(name=name, **self._place)
+        return chromadb.Collection(client=self._api, model=model, embedding_function=None)
+
+    def raw_create(self, spec: CollectionSpec) -> None:
+        """Create a collection with the metric alone."""
+        self._api.create_collection(
+            name=spec.name,
+            configuration={"hnsw": {"space": _SPACES[spec.vectors[0].metric]}},
+            metadata=dict(spec.metadata) or None,
+            **self._place,
+        )
+
+    def raw_collections(self) -> list[str]:
+        """Return all names from one unpaged list."""
+        return [model.name for model in self._api.list_collections(**self._place)]
+
+    def raw_write(self, collection: str, batch: RecordBatch) -> None:
+        """Add one record after the other."""
+        held = self._collection(collection)
+        for row, record_id in enumerate(batch.ids):
+            document = batch.documents[row] if batch.documents is not None else None
+            held.add(
+                ids=[record_id],
+                embeddings=[batch.dense().values[row]],
+                metadatas=[batch.payloads[row]] if batch.payloads[row] else None,
+                documents=None if document is None else [document],
+            )
+
+    def raw_read(self, collection: str) -> RecordBatch:
+        """Get everything in one answer."""
+        answer = self._collection(collection).get(include=["embeddings", "metadatas", "documents"])
+        return RecordBatch(
+            ids=answer["ids"],
+            vectors={DEFAULT_VECTOR: DenseColumn(np.array(answer["embeddings"], dtype=np.float32))},
+            payloads=[dict(metadata or {}) for metadata in answer["metadatas"]],
+            documents=answer["documents"],
+        )
+
+    def close(self) -> None:
+        """Close what the door opened itself."""
+        if self._client is not None:
+            self._client.close()

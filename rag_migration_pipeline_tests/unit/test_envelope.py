@@ -1,0 +1,299 @@
+"""The envelope brings every record home, and what is packed is what the target can hold."""
+
+import copy
+import re
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag_migration_pipeline.envelope import ENVELOPE_KEY, Layout, layout_of, original_id, pack, unpack
+from rag_migration_pipeline.ids import IdRule
+from rag_migration_pipeline.payloads import decode
+from rag_migration_pipeline.records import (
+    CollectionSpec,
+    DenseColumn,
+    FieldSpec,
+    IdKind,
+    Metric,
+    RecordBatch,
+    VectorSpec,
+)
+from rag_migration_pipeline.stores import memory
+from rag_migration_pipeline.stores.capabilities import Capabilities, ListRule, PayloadRules
+from rag_migration_pipeline_tests.contract.samples import AWKWARD_KEYS, AWKWARD_VALUES
+
+FLAT = Layout(  # like Chroma
+    IdRule(frozenset({IdKind.STRING}), None, has_empty=False),
+    document_key=None,
+    text_fields=frozenset(),
+    payload=PayloadRules(
+        has_null=False,
+        has_nested=False,
+        lists=ListRule.HOMOGENEOUS,
+        reserved_keys=frozenset({ENVELOPE_KEY, "chroma:document"}),
+        key_pattern=r"[^#$].*",
+    ),
+    normalised=frozenset(),
+)
+OPEN = Layout(  # like Qdrant
+    IdRule(frozenset({IdKind.UINT64, IdKind.UUID})),
+    document_key="document",
+    text_fields=frozenset(),
+    payload=PayloadRules(has_all_floats=False, reserved_keys=frozenset({ENVELOPE_KEY})),
+    normalised=frozenset({""}),
+)
+TYPED = Layout(  # like Milvus
+    IdRule(frozenset({IdKind.STRING}), 40),
+    document_key="document",
+    text_fields=frozenset({"document", ENVELOPE_KEY}),
+    payload=PayloadRules(reserved_keys=frozenset({ENVELOPE_KEY, "id", "vector", "$meta"})),
+    normalised=frozenset(),
+)
+NO_LISTS = Layout(  # what no store of ours is, yet
+    IdRule(frozenset({IdKind.INT64, IdKind.STRING}), 36),
+    document_key="document",
+    text_fields=frozenset({"document"}),
+    payload=PayloadRules(
+        has_null=False,
+        lists=ListRule.NONE,
+        has_nested=False,
+        int_min=-(2**31),
+        int_max=2**31,
+        reserved_keys=frozenset({ENVELOPE_KEY, "document"}),
+    ),
+    normalised=frozenset({""}),
+)
+ANYTHING = Layout(  # like the memory store
+    IdRule(frozenset(IdKind)),
+    document_key=None,
+    text_fields=frozenset(),
+    payload=PayloadRules(
+        has_non_finite=True,
+        has_surrogates=True,
+        int_min=-(2**80),
+        int_max=2**80,
+        reserved_keys=frozenset({ENVELOPE_KEY}),
+    ),
+    normalised=frozenset(),
+)
+LAYOUTS = {"flat": FLAT, "open": OPEN, "typed": TYPED, "no_lists": NO_LISTS, "anything": ANYTHING}
+every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # JSON text reads two surrogates in a row as one character
+
+texts = st.text(max_size=8).filter(lambda text: not _PAIR.search(text)) | st.sampled_from(["", "\ud800", "a\udfffb"])
+hostile_keys = [ENVELOPE_KEY, "document", "id", "vector", "$meta", "", "a.b", "🜚", "#x", "chroma:document", "\ud800"]
+keys = st.sampled_from(hostile_keys) | texts
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=True, allow_infinity=True)
+    | texts
+    | st.sampled_from(['{"v":1,"id":"int:7"}', '{"v":2}', "null"])
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6
+)
+ids = st.integers(-(2**63), 2**64 - 1) | st.uuids() | texts | st.uuids().map(str) | st.integers(0, 9).map(str)
+vectors = st.lists(st.floats(-1e30, 1e30, width=32), min_size=3, max_size=3)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> RecordBatch:
+    """Records without an envelope of ours; what looks like one under its key would rightly be taken for one."""
+    found = draw(st.lists(ids, min_size=1, max_size=4, unique_by=lambda i: (type(i).__name__, i)))
+    payload = st.dictionaries(keys, values, max_size=5).filter(
+        lambda p: not str(p.get(ENVELOPE_KEY, "")).startswith('{"v":1,')
+    )
+    size = len(found)
+    return RecordBatch(
+        found,
+        {"": DenseColumn(np.array([draw(vectors) for _ in found], dtype=np.float32))},
+        draw(st.lists(payload, min_size=size, max_size=size)),
+        draw(st.none() | st.lists(st.none() | texts, min_size=size, max_size=size)),
+    )
+
+
+def typed(value: Any) -> Any:
+    """Return a value in which 1, 1.0, True and "1" differ, 0.0 and -0.0 too, and NaN equals itself."""
+    if isinstance(value, dict):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return type(value).__name__, repr(value)
+
+
+def contents(batch: RecordBatch) -> list[Any]:
+    documents = batch.documents or [None] * len(batch)
+    return [
+        (typed(i), typed(dict(payload)), document)
+        for i, payload, document in zip(batch.ids, batch.payloads, documents, strict=True)
+    ]
+
+
+def as_stored(batch: RecordBatch, layout: Layout) -> RecordBatch:
+    """Return a packed batch as a store gives it back: vectors at length 1 where it normalises."""
+    column = batch.dense()
+    if "" not in layout.normalised:
+        return batch
+    wide = column.values.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    unit = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0)
+    return batch.with_columns(vectors={"": DenseColumn(unit.astype(np.float32))})
+
+
+def assert_accepted(batch: RecordBatch, layout: Layout) -> None:
+    for row, payload in enumerate(batch.payloads):
+        natural = {key: value for key, value in payload.items() if key != ENVELOPE_KEY}
+        refused = {k: layout.payload.refusal(k, v) for k, v in natural.items() if layout.payload.refusal(k, v)}
+        if layout.document_key in layout.text_fields and natural.get(layout.document_key or "") == "":
+            refused.pop(layout.document_key, None)  # the filler of a field that must be there
+        assert not refused
+        assert layout.payload.text_refusal(payload.get(ENVELOPE_KEY, "")) is None
+        assert all(isinstance(payload[name], str) for name in layout.text_fields)
+        assert layout.id_rule.native(batch.ids[row]) == batch.ids[row]
+        document = None if batch.documents is None else batch.documents[row]
+        assert document is None or layout.document_key is None
+        assert document is None or layout.payload.text_refusal(document) is None
+
+
+@every_layout
+@given(batch=batches())
+def test_every_record_comes_home_as_it_left(layout: Layout, batch: RecordBatch) -> None:
+    before = copy.deepcopy(batch)
+    packed = pack(batch, layout)
+    assert contents(batch) == contents(before), "pack changed its input"
+    assert_accepted(packed, layout)
+    stored = copy.deepcopy(packed)
+    home = unpack(as_stored(packed, layout), layout)
+    assert contents(packed) == contents(stored), "unpack changed its input"
+    assert contents(home) == contents(before)
+    expected, got = batch.dense().values.astype(np.float64), home.dense().values.astype(np.float64)
+    errors = np.linalg.norm(got - expected, axis=1)
+    assert (errors <= 1e-6 * np.linalg.norm(expected, axis=1)).all()
+
+
+@every_layout
+@given(batch=batches())
+def test_packing_what_was_unpacked_gives_the_same_again(layout: Layout, batch: RecordBatch) -> None:
+    packed = pack(batch, layout)
+    again = pack(unpack(as_stored(packed, layout), layout), layout)
+    assert [(typed(i), sorted(p)) for i, p in zip(again.ids, again.payloads, strict=True)] == [
+        (typed(i), sorted(p)) for i, p in zip(packed.ids, packed.payloads, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("value", AWKWARD_VALUES, ids=range(len(AWKWARD_VALUES)))
+@every_layout
+def test_every_awkward_value_comes_home(layout: Layout, value: Any) -> None:
+    for key in ("k", "document"):
+        for document in (None, "", "text"):
+            batch = RecordBatch(["a"], {"": DenseColumn(np.ones((1, 3), np.float32))}, [{key: value}], [document])
+            packed = pack(batch, layout)
+            assert_accepted(packed, layout)
+            assert contents(unpack(packed, layout)) == contents(batch)
+
+
+@every_layout
+def test_every_awkward_key_comes_home(layout: Layout) -> None:
+    payload = {key: 1 for key in AWKWARD_KEYS if isinstance(key, str)}
+    batch = RecordBatch(["a"], {"": DenseColumn(np.ones((1, 3), np.float32))}, [payload])
+    packed = pack(batch, layout)
+    assert_accepted(packed, layout)
+    assert contents(unpack(packed, layout)) == contents(batch)
+
+
+def one(payload: dict[str, Any], document: str | None = None, record_id: Any = "a") -> RecordBatch:
+    return RecordBatch([record_id], {"": DenseColumn(np.array([[0.6, 0.8, 0]], np.float32))}, [payload], [document])
+
+
+def test_a_record_that_fits_gets_no_envelope() -> None:
+    packed = pack(one({"n": 1, "tags": ["a"]}, "text", "id"), FLAT)
+    assert packed.payloads == [{"n": 1, "tags": ["a"]}]
+    assert packed.documents == ["text"]
+    assert pack(one({"n": 1}, "text", 7), OPEN).payloads == [{"n": 1, "document": "text"}]
+    assert pack(one({"n": 1}, "text"), TYPED).payloads == [{"n": 1, "document": "text", ENVELOPE_KEY: ""}]
+
+
+def test_natural_fields_stay_where_a_filter_finds_them() -> None:
+    payload = pack(one({"n": 1, "none": None, "deep": {"a": 1}}, "text", 7), FLAT).payloads[0]
+    assert payload["n"] == 1
+    assert decode(payload[ENVELOPE_KEY]) == {"v": 1, "id": "int:7", "payload": {"none": None, "deep": {"a": 1}}}
+
+
+def test_a_users_own_document_key_wins_and_the_document_is_kept() -> None:
+    payload = pack(one({"document": "the user's"}, "the text", 7), OPEN).payloads[0]
+    assert payload["document"] == "the user's"
+    assert decode(payload[ENVELOPE_KEY])["doc"] == "the text"
+
+
+def test_records_of_the_store_itself_go_home_without_an_envelope() -> None:
+    native = [{"document": "text", "n": 1}, {"document": 5}, {"document": None}, {}, {"document": ["x"]}]
+    batch = RecordBatch([1, 2, 3, 4, 5], {"": DenseColumn(np.tile(np.float32([0.6, 0.8, 0]), (5, 1)))}, native)
+    assert pack(unpack(batch, OPEN), OPEN).payloads == native
+
+
+def test_a_length_is_kept_only_where_it_is_not_one() -> None:
+    rows = np.array([[0, 0, 0], [0.6, 0.8, 0], [3, 4, 0], [1 + 3e-7, 0, 0], [1e-30, 0, 0]], np.float32)
+    packed = pack(RecordBatch([1, 2, 3, 4, 5], {"": DenseColumn(rows)}, [{}] * 5), OPEN)
+    norms = [decode(p[ENVELOPE_KEY])["norm"][""] if ENVELOPE_KEY in p else None for p in packed.payloads]
+    assert norms == [None, None, 5.0, None, pytest.approx(1e-30)]
+    assert packed.vectors[""] is packed.dense()
+    home = unpack(as_stored(packed, OPEN), OPEN).dense().values
+    assert np.linalg.norm(home - rows, axis=1) == pytest.approx(0, abs=4e-7)
+
+
+def test_absent_vectors_stay_absent() -> None:
+    column = DenseColumn(np.array([[3, 4, 0], [0, 0, 0]], np.float32), np.array([True, False]))
+    home = unpack(as_stored(pack(RecordBatch([1, 2], {"": column}, [{}, {}]), OPEN), OPEN), OPEN)
+    assert home.dense().values.tolist() == [[3, 4, 0], [0, 0, 0]]
+
+
+def test_the_original_id_is_read_from_the_envelope_alone() -> None:
+    packed = pack(one({}, None, -7), OPEN)
+    assert isinstance(packed.ids[0], uuid.UUID)
+    assert original_id(packed.ids[0], packed.payloads[0][ENVELOPE_KEY]) == -7
+    for foreign in (None, "", "text", 5, "{", '{"v":2,"id":"int:1"}', "[1]", {"v": 1, "id": "int:1"}):
+        assert original_id("own", foreign) == "own"
+
+
+def test_the_layout_reserves_the_names_of_the_collections_own_fields() -> None:
+    capabilities = Capabilities(
+        store="test",
+        form="file",
+        id_kinds=frozenset({IdKind.STRING}),
+        metrics=frozenset(Metric),
+        normalised_metrics=frozenset({Metric.COSINE}),
+        payload=PayloadRules(reserved_keys=frozenset({"$meta"})),
+        has_typed_text_fields=True,
+    )
+    spec = CollectionSpec(
+        "docs",
+        (VectorSpec(3, Metric.COSINE, "a"), VectorSpec(3, Metric.L2, "b")),
+        frozenset({IdKind.STRING}),
+        fields=(
+            FieldSpec("text", "string"),
+            FieldSpec(ENVELOPE_KEY, "string", is_nullable=True),
+            FieldSpec("year", "int"),
+        ),
+        settings={"vector_fields": {"a": "a_field", "b": "b_field"}},
+        id_field="pk",
+        max_id_length_bytes=9,
+    )
+    layout = layout_of(spec, capabilities, "text")
+    assert layout.payload.reserved_keys == {ENVELOPE_KEY, "$meta", "pk", "a_field", "b_field"}
+    assert layout.text_fields == {"text"}
+    assert layout.normalised == {"a"}
+    assert layout.id_rule == IdRule(frozenset({IdKind.STRING}), 9, has_empty=True)
+
+
+def test_the_memory_store_needs_no_envelope_for_anything_it_holds() -> None:
+    spec = CollectionSpec("docs", (VectorSpec(3, Metric.L2),), frozenset(IdKind))
+    layout = layout_of(spec, memory.CAPABILITIES, "document")
+    for value in AWKWARD_VALUES:
+        assert pack(one({"k": value}, "text", uuid.UUID(int=7)), layout).payloads == [{"k": value}]
