@@ -8,7 +8,11 @@ from typing import Any
 import hypothesis
 import pytest
 
-from rag_migration_pipeline_tests.contract.gaps import gap_of
+LAW_MODULES = ("reading", "writing", "values", "schema", "errors", "source", "life", "persistence")
+# Before their import, so that a failing law shows the values that it compared.
+pytest.register_assert_rewrite(*(f"rag_migration_pipeline_tests.contract.laws_{name}" for name in LAW_MODULES))
+
+from rag_migration_pipeline_tests.contract.gaps import gap_of  # noqa: E402
 
 SCALES = {"quick": 1.0, "full": 10.0}
 

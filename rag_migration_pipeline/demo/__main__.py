@@ -14,7 +14,6 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from importlib import resources
 
 import dagster as dg
 from rich.console import Console
@@ -23,11 +22,10 @@ from rich.table import Table
 from rag_migration_pipeline.definitions import build_definitions
 from rag_migration_pipeline.demo.compare import compare_collections
 from rag_migration_pipeline.demo.fill import fill_chroma
-from rag_migration_pipeline.demo.migrations import COLLECTION, DemoFolder, demo_folder, demo_migrations
+from rag_migration_pipeline.demo.migrations import COLLECTION, DemoFolder, demo_folder, demo_migrations, prepare_home
 from rag_migration_pipeline.demo.progress import show_progress
 from rag_migration_pipeline.errors import MigrationError
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
-from rag_migration_pipeline.orchestration.resources import StateResource
 from rag_migration_pipeline.orchestration.runs import close_killed_runs, run_job
 from rag_migration_pipeline.orchestration.summary import Leg, summarize_leg
 
@@ -53,7 +51,7 @@ def _run(folder: DemoFolder, console: Console) -> int:
     with show_progress(console, "fill Chroma") as progress:
         count = fill_chroma(folder.source, COLLECTION, on_progress=progress.advance_to)
     console.print(f"source: {count} documents of the Python standard library in Chroma", highlight=False)
-    definitions = build_definitions(state=StateResource(folder=str(folder.state)))
+    definitions = build_definitions()
     legs = []
     for declaration in demo_migrations():
         legs.append(_run_leg(declaration, definitions, instance, console))
@@ -71,11 +69,7 @@ def _run(folder: DemoFolder, console: Console) -> int:
 
 def _open_instance(folder: DemoFolder) -> dg.DagsterInstance:
     """Return the demo's persistent Dagster instance, made where it is missing."""
-    folder.dagster_home.mkdir(parents=True, exist_ok=True)
-    settings = folder.dagster_home / "dagster.yaml"
-    if not settings.exists():
-        shipped = resources.files("rag_migration_pipeline.orchestration").joinpath("dagster.yaml")
-        settings.write_text(shipped.read_text())
+    prepare_home(folder)
     os.environ["DAGSTER_HOME"] = str(folder.dagster_home)
     logging.getLogger("dagster").setLevel(logging.ERROR)
     return dg.DagsterInstance.get()

@@ -6,10 +6,11 @@ Belongs here: where the demo keeps its stores, and its declarations. Does not be
 
 import os
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
-from rag_migration_pipeline.orchestration.resources import ChromaResource, MilvusResource, QdrantResource
+from rag_migration_pipeline.orchestration.resources import ChromaResource, MilvusResource, QdrantResource, StateResource
 from rag_migration_pipeline.spec import Conflict, MigrationOptions
 
 COLLECTION = "python_docs"
@@ -58,23 +59,33 @@ def demo_folder() -> DemoFolder:
     return DemoFolder(Path(os.environ.get("RAG_MIGRATE_DEMO_DIR") or ".demo").absolute())
 
 
+def prepare_home(folder: DemoFolder) -> None:
+    """Make the folder of the demo's Dagster instance, with the settings that the project ships."""
+    folder.dagster_home.mkdir(parents=True, exist_ok=True)
+    settings = folder.dagster_home / "dagster.yaml"
+    if not settings.exists():
+        shipped = resources.files("rag_migration_pipeline.orchestration").joinpath("dagster.yaml")
+        settings.write_text(shipped.read_text())
+
+
 def demo_migrations() -> list[MigrationDeclaration]:
     """Return the three legs, in order."""
     options = MigrationOptions(range_count=RANGE_COUNT, conflict=Conflict.OVERWRITE, retry_delay_s=0.5)
     stops = ["demo_chroma", "demo_qdrant", "demo_milvus", "demo_chroma_home"]
     names = ["demo_chroma_to_qdrant", "demo_qdrant_to_milvus", "demo_milvus_to_chroma"]
     return [
-        MigrationDeclaration(name, source, COLLECTION, target, COLLECTION, options)
+        MigrationDeclaration(name, source, COLLECTION, target, COLLECTION, options, state="demo_state")
         for name, source, target in zip(names, stops[:-1], stops[1:], strict=True)
     ]
 
 
 def demo_resources() -> dict[str, object]:
-    """Return the four stores of the demo."""
+    """Return the four stores of the demo, and where its migrations keep their state."""
     folder = demo_folder()
     return {
         "demo_chroma": ChromaResource(path=str(folder.source)),
         "demo_qdrant": QdrantResource(path=str(folder.qdrant), engine="edge"),
         "demo_milvus": MilvusResource(path=str(folder.milvus)),
         "demo_chroma_home": ChromaResource(path=str(folder.home)),
+        "demo_state": StateResource(folder=str(folder.state)),
     }

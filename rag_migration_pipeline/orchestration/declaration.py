@@ -21,6 +21,7 @@ class MigrationDeclaration:
         name: Prefix of the asset keys.
         source: Resource key of the source store.
         target: Resource key of the target store.
+        state: Resource key of the `StateResource` that keeps manifests, receipts and staged files.
     """
 
     name: str
@@ -29,6 +30,7 @@ class MigrationDeclaration:
     target: str
     target_collection: str
     options: MigrationOptions = field(default_factory=MigrationOptions)
+    state: str = "state"
 
     def key(self, asset: str) -> dg.AssetKey:
         """Return the key of one of the migration's assets: source_manifest, loaded_ranges, target_collection."""
@@ -58,7 +60,7 @@ class MigrationDeclaration:
     @property
     def resource_keys(self) -> set[str]:
         """Resources that every op of the migration needs."""
-        return {self.source, self.target, "state"}
+        return {self.source, self.target, self.state}
 
     def migration(self, resources: object) -> Migration:
         """Return the migration with the settings of the resources of a run."""

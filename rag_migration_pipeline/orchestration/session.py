@@ -46,7 +46,7 @@ def migration_context(
 def _open(context: ExecutionContext, declaration: MigrationDeclaration, *, plan: bool) -> MigrationContext:
     resources: Any = context.resources
     migration = declaration.migration(resources)
-    state = state_folder(resources.state.path(), migration.identity)
+    state = state_folder(getattr(resources, declaration.state).path(), migration.identity)
     if not plan:
         open_manifest(state, migration)  # before any store is touched
     source = getattr(resources, declaration.source).open_source()

@@ -39,6 +39,7 @@ class PayloadRules:
         reserved_keys: Keys that the store or its schema uses itself.
         key_pattern: Regular expression that a whole key must match, or None.
         max_bytes: Largest whole payload as JSON in bytes, or None.
+        max_depth: Most lists and objects inside each other, or None.
     """
 
     has_null: bool = True
@@ -53,6 +54,7 @@ class PayloadRules:
     reserved_keys: frozenset[str] = frozenset()
     key_pattern: str | None = None
     max_bytes: int | None = None
+    max_depth: int | None = None
 
     def refusal(self, key: str, value: Any) -> str | None:
         """Return why the store cannot hold this key with this value exactly, or None if it can."""
@@ -62,6 +64,8 @@ class PayloadRules:
             return f"the key {key!r} is not allowed in this store"
         if not self.has_surrogates and not _is_utf8(key):
             return f"the key {key!r} has no UTF-8 form"
+        if self.max_depth is not None and is_deeper(value, self.max_depth):
+            return f"lists and objects nested more than {self.max_depth} deep"
         return self._value_refusal(value)
 
     def text_refusal(self, text: str) -> str | None:
@@ -121,6 +125,17 @@ class PayloadRules:
             if reason is not None:
                 return reason
         return None
+
+
+def is_deeper(value: Any, depth: int) -> bool:
+    """Return whether more than that many lists and objects lie inside each other."""
+    if type(value) is dict:
+        items: Any = value.values()
+    elif type(value) is list:
+        items = value
+    else:
+        return False
+    return depth == 0 or any(is_deeper(item, depth - 1) for item in items)
 
 
 def _is_utf8(text: str) -> bool:

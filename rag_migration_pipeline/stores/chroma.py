@@ -27,8 +27,10 @@ from rag_migration_pipeline.errors import (
 )
 from rag_migration_pipeline.locators import Locator
 from rag_migration_pipeline.records import (
+    DEFAULT_VECTOR,
     CollectionInfo,
     CollectionSpec,
+    DenseColumn,
     RecordBatch,
     RecordId,
     RecordRange,
@@ -289,6 +291,12 @@ class ChromaStore(VectorStore):
         """See `VectorStore.upsert`; also rejects what only a look at vectors and documents shows."""
         spec = self.spec(collection)
         check_vectors_fit(batch, spec)
+        if not isinstance(batch.vectors.get(DEFAULT_VECTOR), DenseColumn):
+            raise SchemaCompatibilityError(
+                f"the batch has no dense vectors, and every record of collection {collection!r} has one.",
+                todo="Name the source's vector that the target takes.",
+                collection=collection,
+            )
         reasons = records.reasons_against(batch, spec.vectors[0])
         if not reasons:
             return super().upsert(collection, batch)

@@ -170,8 +170,8 @@ def problems_of(spec: CollectionSpec) -> list[str]:
         problems.append(f"a record has exactly one vector, got {[vector.name for vector in spec.vectors]}")
     for vector in spec.vectors:
         problems += _vector_problems(vector)
-    if not spec.id_kinds <= {IdKind.STRING}:
-        problems.append(f"ids are strings, got {', '.join(sorted(spec.id_kinds))}")
+    if spec.id_kinds != {IdKind.STRING}:
+        problems.append(f"the one id kind is string, got {', '.join(sorted(spec.id_kinds)) or 'none'}")
     if spec.fields:
         problems.append(f"there are no typed fields, got {[field.name for field in spec.fields]}")
     space = spec.metadata.get("hnsw:space")

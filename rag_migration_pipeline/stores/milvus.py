@@ -52,7 +52,7 @@ from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRule
 from rag_migration_pipeline.stores.folder_lock import FolderLock
 from rag_migration_pipeline.stores.milvus_connection import Connection, start_lite, stop_lite
 from rag_migration_pipeline.stores.milvus_schema import Layout
-from rag_migration_pipeline.stores.milvus_screening import payload_problem
+from rag_migration_pipeline.stores.milvus_screening import MAX_JSON_BYTES, payload_problem
 from rag_migration_pipeline.stores.screening import STAGE
 
 DEFAULT_PORT = 19_530
@@ -73,7 +73,7 @@ class MilvusSettings(StoreSettings):
     Attributes:
         database: The database; ``default`` where none is named.
         is_tls: Whether the server is spoken to over TLS.
-        tls_ca: File of trusted roots (PEM), empty for the system's.
+        ca_file: File of trusted roots (PEM), empty for the system's.
         tls_server_name: The name on the server's certificate, where it differs from the host.
         load_source: Whether a released collection may be loaded for reading; it is released again at the end.
         finish_timeout_s: Longest wait for flushing, indexing and loading.
@@ -84,7 +84,7 @@ class MilvusSettings(StoreSettings):
     path: str = ""
     database: str = "default"
     is_tls: bool = False
-    tls_ca: str = ""
+    ca_file: str = ""
     tls_server_name: str = ""
     token: SecretStr | None = None
     user: SecretStr | None = None
@@ -121,7 +121,7 @@ def settings_from_locator(locator: Locator) -> MilvusSettings:
         SpecError: An unknown option.
     """
     is_file = locator.scheme == "milvus+file"
-    server_options = () if is_file else ("tls", "tls_ca", "tls_server_name")
+    server_options = () if is_file else ("tls", "ca_file", "tls_server_name")
     locator.refuse_unknown("database", "load_source", *server_options)
     return MilvusSettings(
         host=locator.host,
@@ -129,7 +129,7 @@ def settings_from_locator(locator: Locator) -> MilvusSettings:
         path=locator.path,
         database=locator.options.get("database") or "default",
         is_tls=locator.is_tls,
-        tls_ca=locator.options.get("tls_ca", ""),
+        ca_file=locator.options.get("ca_file", ""),
         tls_server_name=locator.options.get("tls_server_name", ""),
         load_source=locator.flag("load_source"),
         token=locator.secrets.get("token"),
@@ -205,7 +205,6 @@ class MilvusStore(VectorStore):
         is_lite, version = self._connection.is_lite, self._connection.version
         milvus_schema.refuse_unfit(
             spec,
-            has_many_vectors=is_lite or version >= (2, 4),
             has_nullable=is_lite or version >= (2, 5),
             store="Milvus Lite" if is_lite else f"Milvus {'.'.join(map(str, version))}",
         )
@@ -291,13 +290,14 @@ class MilvusStore(VectorStore):
 
     def screen_payload(self, spec: CollectionSpec, payload: dict[str, Any]) -> str | None:
         """See `VectorStore.screen_payload`."""
-        return payload_problem(self._layout(spec.name), payload)
+        limit = None if self._connection.is_lite else MAX_JSON_BYTES
+        return payload_problem(self._layout(spec.name), payload, limit)
 
     def write(self, collection: str, batch: RecordBatch) -> None:
         """See `VectorStore.write`."""
         with self._naming(collection):
             layout = self._layout(collection)
-            _refuse_auto_id(layout)
+            _refuse_unwritable(layout, batch)
             for part in cut(batch, self.capabilities.max_batch_count, MAX_REQUEST_BYTES):
                 with self._turn():
                     self._write_part(layout, collection, part)
@@ -557,7 +557,14 @@ def _rows_within(row_bytes: int, count: int) -> int:
     return max(1, min(count, MAX_WINDOW, MAX_ANSWER_BYTES // row_bytes))
 
 
-def _refuse_auto_id(layout: Layout) -> None:
+def _refuse_unwritable(layout: Layout, batch: RecordBatch) -> None:
+    absent = sorted(set(layout.vectors) - set(batch.vectors))
+    if absent:
+        raise SchemaCompatibilityError(
+            f"the batch lacks vectors that every record of collection {layout.collection!r} has: {absent}.",
+            todo="Give every record all vectors of the target.",
+            collection=layout.collection,
+        )
     if layout.is_auto_id:
         raise SchemaCompatibilityError(
             f"collection {layout.collection!r} gives its own ids (auto_id): records could not keep theirs.",
@@ -575,9 +582,9 @@ def _connect(settings: MilvusSettings, endpoint: str) -> Connection:
     tls: bytes | None = None
     if settings.is_tls:
         try:
-            tls = Path(settings.tls_ca).read_bytes() if settings.tls_ca else b""
+            tls = Path(settings.ca_file).read_bytes() if settings.ca_file else b""
         except OSError as error:
-            raise SpecError(f"tls_ca={settings.tls_ca!r} cannot be read: {error.strerror}.") from error
+            raise SpecError(f"ca_file={settings.ca_file!r} cannot be read: {error.strerror}.") from error
     return Connection(
         endpoint,
         settings.address,

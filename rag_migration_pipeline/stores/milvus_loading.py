@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from rag_migration_pipeline.errors import RateLimitedError, StoreRequestError, StoreTimeoutError
+from rag_migration_pipeline.errors import CollectionNotFoundError, RateLimitedError, StoreRequestError, StoreTimeoutError
 from rag_migration_pipeline.stores.milvus_connection import Connection
 from rag_migration_pipeline.stores.milvus_errors import INDEX_NOT_FOUND
 from rag_migration_pipeline.stores.milvus_schema import Layout
@@ -49,6 +49,7 @@ def make_readable(connection: Connection, collection: str, *, may_load: bool, ti
     """Wait until the collection is loaded, and return whether we had to load it.
 
     Raises:
+        CollectionNotFoundError: There is none of that name.
         StoreRequestError: It is released, and loading it is not ours to do.
         StoreTimeoutError: It did not become loaded in time.
     """
@@ -63,6 +64,8 @@ def make_readable(connection: Connection, collection: str, *, may_load: bool, ti
     first = state()
     if first == states.LoadStateLoaded:
         return False
+    if first == states.LoadStateNotExist:
+        raise CollectionNotFoundError(f"there is no collection {collection!r}.", collection=collection)
     must_load = bool(first == states.LoadStateNotLoad)
     if must_load and not may_load:
         raise StoreRequestError(

@@ -297,12 +297,11 @@ def read_indexes(described: Any) -> dict[str, dict[str, Any]]:
 # -- spec -> schema ------------------------------------------------------------------------------------------------
 
 
-def refuse_unfit(spec: CollectionSpec, *, has_many_vectors: bool, has_nullable: bool, store: str) -> None:
+def refuse_unfit(spec: CollectionSpec, *, has_nullable: bool, store: str) -> None:
     """Refuse a spec that Milvus cannot have.
 
     Args:
         spec: The collection asked for.
-        has_many_vectors: Whether this Milvus takes several vector fields (servers since 2.4, Lite).
         has_nullable: Whether it takes nullable fields (servers since 2.5, Lite).
         store: The store's name and version, for the message.
 
@@ -313,10 +312,11 @@ def refuse_unfit(spec: CollectionSpec, *, has_many_vectors: bool, has_nullable: 
     if not re.fullmatch(NAME_PATTERN, spec.name):
         problems.append(f"the name {spec.name!r} is not of the form {NAME_PATTERN}")
     if spec.id_kinds not in (frozenset({IdKind.STRING}), frozenset({IdKind.INT64})):
-        problems.append(f"ids are {' or '.join(sorted(spec.id_kinds))}, a Milvus key is string or int64")
+        given = " and ".join(sorted(spec.id_kinds)) or "not given"
+        problems.append(f"the id kinds are {given}, a Milvus key is either string or int64")
     if not 0 < (spec.max_id_length_bytes or 1) <= MAX_VARCHAR_BYTES:
         problems.append(f"ids of {spec.max_id_length_bytes} bytes, at most {MAX_VARCHAR_BYTES} are possible")
-    if len(spec.vectors) != 1 and not (has_many_vectors and spec.vectors):
+    if len(spec.vectors) != 1:  # 2.3.5 refuses a second one; later servers and Lite would take it
         problems.append(f"{len(spec.vectors)} vectors per record, expected one")
     problems += [problem for vector in spec.vectors for problem in _vector_problems(vector)]
     problems += [problem for item in spec.fields for problem in _field_problems(item, has_nullable=has_nullable)]

@@ -21,8 +21,14 @@ MAX_JSON_BYTES = 65_536
 _INTEGER_BITS = {FieldType.INT8: 8, FieldType.INT16: 16, FieldType.INT32: 32, FieldType.INT64: 64}
 
 
-def payload_problem(layout: Layout, payload: Payload) -> str | None:
-    """Return why the collection cannot hold the payload exactly, or None."""
+def payload_problem(layout: Layout, payload: Payload, max_dynamic_bytes: int | None) -> str | None:
+    """Return why the collection cannot hold the payload exactly, or None.
+
+    Args:
+        layout: The collection.
+        payload: A payload that the store's general rules let pass.
+        max_dynamic_bytes: Longest dynamic field as JSON, or None where there is no limit.
+    """
     for key in payload:
         if key in layout.reserved_keys:
             return f"payload key {key!r} is the name of the collection's key, vector or dynamic field"
@@ -36,25 +42,27 @@ def payload_problem(layout: Layout, payload: Payload) -> str | None:
         reason = _value_problem(column, payload[name])
         if reason is not None:
             return f"field {name!r}: {reason}"
-    return _dynamic_problem(layout, payload) if layout.has_dynamic else None
+    if not layout.has_dynamic or max_dynamic_bytes is None:
+        return None
+    return _dynamic_problem(layout, payload, max_dynamic_bytes)
 
 
-def _dynamic_problem(layout: Layout, payload: Payload) -> str | None:
+def _dynamic_problem(layout: Layout, payload: Payload, limit: int) -> str | None:
     bound = 2
     for key, value in payload.items():
         if key in layout.fields:
             continue
         if type(value) in (dict, list):
-            bound = MAX_JSON_BYTES + 1
+            bound = limit + 1
             break
         # JSON writes a control character in six bytes, others in at most four, and a number in at most 25.
         bound += 6 * (len(key) + (len(value) if type(value) is str else 4)) + 6
-    if bound <= MAX_JSON_BYTES:
+    if bound <= limit:
         return None
     size = len(dynamic_json(layout.fields, payload))
-    if size <= MAX_JSON_BYTES:
+    if size <= limit:
         return None
-    return f"the untyped payload takes {size} bytes as JSON, Milvus holds at most {MAX_JSON_BYTES}"
+    return f"the untyped payload takes {size} bytes as JSON, Milvus holds at most {limit}"
 
 
 def _value_problem(column: Column, value: Any) -> str | None:

@@ -62,7 +62,8 @@ def encode_points(batch: RecordBatch) -> Iterator[Any]:
     from qdrant_client import grpc
 
     columns = {name: column for name, column in batch.vectors.items() if isinstance(column, DenseColumn)}
-    rows = _unnamed_rows(columns[DEFAULT_VECTOR]) if list(columns) == [DEFAULT_VECTOR] else _named_rows(columns)
+    is_named = list(columns) != [DEFAULT_VECTOR]
+    rows = _named_rows(columns, len(batch)) if is_named else _unnamed_rows(columns[DEFAULT_VECTOR])
     for record_id, payload, vectors in zip(batch.ids, batch.payloads, rows, strict=True):
         values = {key: _value_fields(value) for key, value in payload.items()}
         yield grpc.PointStruct(id=id_fields(record_id), vectors=vectors, payload=values)
@@ -79,17 +80,17 @@ def _unnamed_rows(column: DenseColumn) -> Iterator[Any]:
         yield grpc.Vectors.FromString(prefix + raw) if is_present else nothing
 
 
-def _named_rows(columns: dict[str, DenseColumn]) -> Iterator[Any]:
+def _named_rows(columns: dict[str, DenseColumn], count: int) -> Iterator[Any]:
     from qdrant_client import grpc
 
     prefixes = {name: _vector_prefix(column.values.shape[1]) for name, column in columns.items()}
-    masks = {name: column.present for name, column in columns.items()}
-    for row, raws in enumerate(zip(*(_row_bytes(column) for column in columns.values()), strict=True)):
-        named = {
-            name: grpc.Vector.FromString(prefixes[name] + raw)
-            for name, raw in zip(columns, raws, strict=True)
-            if (mask := masks[name]) is None or mask[row]
-        }
+    raws = {name: _row_bytes(column) for name, column in columns.items()}
+    for row in range(count):
+        named = {}
+        for name, column in columns.items():
+            raw = next(raws[name])
+            if column.present is None or column.present[row]:
+                named[name] = grpc.Vector.FromString(prefixes[name] + raw)
         yield grpc.Vectors(vectors=grpc.NamedVectors(vectors=named))
 
 

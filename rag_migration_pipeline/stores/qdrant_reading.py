@@ -201,15 +201,17 @@ def _page_limit(spec: CollectionSpec) -> int:
 
 
 def normalised(batch: RecordBatch, spec: CollectionSpec) -> RecordBatch:
-    """Return the batch with the vectors of cosine collections divided by their length, in double precision.
+    """Return the batch with C-contiguous float32 vectors, those of cosine collections divided by their length.
 
     Qdrant does so itself, but leaves vectors shorter than 3.45e-4 as they are and makes zeros of those longer than
     1.8e19, whose squared length overflows float32 (tried on qdrant-edge-py 0.9.0). It leaves vectors of length 1 alone.
     """
     columns: dict[str, VectorColumn] = dict(batch.vectors)
     for name, column in batch.vectors.items():
-        if isinstance(column, DenseColumn) and spec.vector(name).metric is Metric.COSINE:
-            columns[name] = DenseColumn(_unit_rows(column.values), column.present)
+        if isinstance(column, DenseColumn):
+            is_cosine = spec.vector(name).metric is Metric.COSINE
+            values = _unit_rows(column.values) if is_cosine else column.values
+            columns[name] = DenseColumn(np.ascontiguousarray(values, dtype=np.float32), column.present)
     return batch.with_columns(vectors=columns)
 
 

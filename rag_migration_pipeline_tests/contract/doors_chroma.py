@@ -41,13 +41,16 @@ class ChromaDoor:
         return chromadb.Collection(client=self._api, model=model, embedding_function=None)
 
     def raw_create(self, spec: CollectionSpec) -> None:
-        """Create a collection with the metric alone."""
+        """Create a collection with the metric alone; its dimension is that of its first record, which is gone again."""
         self._api.create_collection(
             name=spec.name,
             configuration={"hnsw": {"space": _SPACES[spec.vectors[0].metric]}},
             metadata=dict(spec.metadata) or None,
             **self._place,
         )
+        held = self._collection(spec.name)
+        held.add(ids=["first"], embeddings=[[1.0] * (spec.vectors[0].dimension or 0)])
+        held.delete(ids=["first"])
 
     def raw_collections(self) -> list[str]:
         """Return all names from one unpaged list."""
@@ -78,4 +81,5 @@ class ChromaDoor:
     def close(self) -> None:
         """Close what the door opened itself."""
         if self._client is not None:
+            self._api._session.close()  # the client leaves its connections open (1.5.9)
             self._client.close()

@@ -28,7 +28,7 @@ class MilvusDoor:
             if secret is not None:
                 secrets[name] = secret.get_secret_value()
         if settings.is_tls:
-            secrets["server_pem_path"] = settings.tls_ca
+            secrets["server_pem_path"] = settings.ca_file
             secrets["server_name"] = settings.tls_server_name or "localhost"
         self.client: Any = MilvusClient(
             uri=f"{'https' if settings.is_tls else 'http'}://{endpoint}",

@@ -5,7 +5,7 @@ here: the laws (``laws_*.py``), and what a store can hold (`Capabilities`).
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -65,13 +65,13 @@ class StoreForm:
         raise NotImplementedError
 
     @classmethod
-    def settings_at(cls, settings: StoreSettings, host: str, port: int) -> StoreSettings:
-        """Server forms: the same settings for another address, with a short time-out."""
+    def settings_at(cls, settings: StoreSettings, host: str, ports: Sequence[int]) -> StoreSettings:
+        """Server forms: the same settings for another host and other ports, with a short time-out."""
         raise NotImplementedError
 
     @classmethod
-    def port_of(cls, settings: StoreSettings) -> int:
-        """Server forms: the port that the settings name."""
+    def ports_of(cls, settings: StoreSettings) -> Sequence[int]:
+        """Server forms: the ports that the settings name."""
         raise NotImplementedError
 
     @classmethod

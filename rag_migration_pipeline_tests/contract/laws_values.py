@@ -146,7 +146,7 @@ class ValueLaws(StoreForm):
         result = store.upsert(scratch.name, records)
         rejected = [rejection.record_id for rejection in result.rejections]
         assert rejected in ([], [ids[1]])
-        assert not (np.isfinite(value) and abs(value) in (0.0, 1e30) and rejected), "an ordinary number is no reason"
+        assert not (value == 0.0 and rejected), "zero is an ordinary number"
         kept = records.take([row for row in range(3) if ids[row] not in rejected])
         assert_same_records(kept, door.raw_read(scratch.name), scratch, capabilities)
         assert_same_records(kept, scanned(store, scratch), scratch, capabilities)

@@ -79,7 +79,7 @@ def ordinary_payload(number: int) -> Payload:
         "title": f"Kapitel {number} – naïve 漢字 🜚",
         "number": number,
         "negative": -number,
-        "score": number / 7,
+        "score": number / 8,
         "whole_float": float(number),
         "is_public": number % 2 == 0,
         "text_number": f"{number:03d}",

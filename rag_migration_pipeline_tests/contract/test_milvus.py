@@ -1,5 +1,6 @@
 """The laws on Milvus: Milvus Lite in a folder, Milvus Lite's server, and the real server 2.3.5."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,14 +36,14 @@ class MilvusForm(StoreForm):
         return MilvusDoor(settings, store)
 
     @classmethod
-    def settings_at(cls, settings: StoreSettings, host: str, port: int) -> StoreSettings:
+    def settings_at(cls, settings: StoreSettings, host: str, ports: Sequence[int]) -> StoreSettings:
         assert isinstance(settings, MilvusSettings)
-        return replace(settings, host=host, port=port, timeout_s=3.0)
+        return replace(settings, host=host, port=ports[0], timeout_s=3.0)
 
     @classmethod
-    def port_of(cls, settings: StoreSettings) -> int:
+    def ports_of(cls, settings: StoreSettings) -> Sequence[int]:
         assert isinstance(settings, MilvusSettings)
-        return settings.port
+        return [settings.port]
 
     @classmethod
     def settings_with_secret(cls, settings: StoreSettings, secret: str) -> StoreSettings | None:

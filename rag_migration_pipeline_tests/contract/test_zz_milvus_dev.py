@@ -8,11 +8,14 @@ from rag_migration_pipeline.records import FieldSpec, IdKind
 from rag_migration_pipeline.stores.milvus import MilvusSettings
 from rag_migration_pipeline_tests.contract.doors_milvus import MilvusDoor
 from rag_migration_pipeline_tests.contract.laws import EmbeddedStoreLaws, ServerStoreLaws
-URIS=[u[7:] for u in open('/tmp/milvus_dev/uris').read().split()]
+URIS=[u[7:] for u in Path('/tmp/milvus_dev/uris').read_text().split()]
 class Common:
     id_kind_sets=(frozenset({IdKind.STRING}),frozenset({IdKind.INT64}))
     collection_metadata={"purpose": "tests", "nested": {"list": [1, None]}}
     bulk_count=12000
+    typed_fields = (FieldSpec("title", "string", max_length_bytes=200), FieldSpec("year", "int"), FieldSpec("score", "float"), FieldSpec("is_public", "bool"))
+    @classmethod
+    def spec_of(cls, capabilities, **changes): return super().spec_of(capabilities, **{"fields": (), **changes})
     @classmethod
     def open_door(cls, settings, store): return MilvusDoor(settings, store)
     @classmethod

@@ -100,7 +100,7 @@ values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6
 )
 ids = st.integers(-(2**63), 2**64 - 1) | st.uuids() | texts | st.uuids().map(str) | st.integers(0, 9).map(str)
-vectors = st.lists(st.floats(-1e30, 1e30, width=32), min_size=3, max_size=3)
+vectors = st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=3, max_size=3)
 
 
 @st.composite

@@ -1,0 +1,73 @@
+"""The laws on Chroma: a folder that this process opens, and `chroma run`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import SecretStr
+
+from rag_migration_pipeline.records import IdKind
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
+from rag_migration_pipeline.stores.chroma import ChromaSettings, ChromaStore
+from rag_migration_pipeline_tests.contract.doors import Door
+from rag_migration_pipeline_tests.contract.doors_chroma import ChromaDoor
+from rag_migration_pipeline_tests.contract.form import StoreForm
+from rag_migration_pipeline_tests.contract.laws import EmbeddedStoreLaws, ServerStoreLaws
+
+
+class ChromaForm(StoreForm):
+    """What both forms of Chroma share."""
+
+    id_kind_sets = (frozenset({IdKind.STRING}),)
+    collection_metadata: ClassVar[dict[str, Any]] = {"purpose": "tests", "number": 1, "share": 0.5, "is_old": False}
+
+    @classmethod
+    def open_door(cls, settings: StoreSettings, store: VectorStore) -> Door:
+        assert isinstance(settings, ChromaSettings)
+        assert isinstance(store, ChromaStore)
+        return ChromaDoor(settings, store)
+
+    @classmethod
+    def settings_at(cls, settings: StoreSettings, host: str, ports: Sequence[int]) -> StoreSettings:
+        assert isinstance(settings, ChromaSettings)
+        return replace(settings, host=host, port=ports[0], timeout_s=3.0)
+
+    @classmethod
+    def ports_of(cls, settings: StoreSettings) -> Sequence[int]:
+        assert isinstance(settings, ChromaSettings)
+        return [settings.port]
+
+    @classmethod
+    def settings_with_secret(cls, settings: StoreSettings, secret: str) -> StoreSettings | None:
+        assert isinstance(settings, ChromaSettings)
+        return replace(settings, token=SecretStr(secret))
+
+
+class TestChromaFolder(ChromaForm, EmbeddedStoreLaws):
+    """`chroma+file://`: a folder that this process opens."""
+
+    label = "Chroma folder"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls, tmp_path_factory: pytest.TempPathFactory) -> StoreSettings:
+        return ChromaSettings(path=str(tmp_path_factory.mktemp("chroma") / "db"))
+
+    @classmethod
+    def settings_in(cls, folder: Path) -> StoreSettings:
+        return ChromaSettings(path=str(folder))
+
+
+@pytest.mark.server
+class TestChromaServer(ChromaForm, ServerStoreLaws):
+    """`chroma://` to `chroma run`."""
+
+    label = "Chroma server"
+    is_server = True
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def settings(cls, chroma_server: Any) -> StoreSettings:
+        return ChromaSettings(host=chroma_server.host, port=chroma_server.port)
