@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 
 from rag_migration_pipeline.orchestration.checks import evaluate_collection
-from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, GROUP, MigrationDeclaration
+from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import manifest_metadata, register_partitions, report_metadata
 from rag_migration_pipeline.orchestration.ops import MigrationOps
 from rag_migration_pipeline.orchestration.session import migration_context
@@ -30,7 +30,7 @@ def build_assets(declaration: MigrationDeclaration, ops: MigrationOps) -> list[d
 def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
     @dg.asset(
         key=declaration.key("source_manifest"),
-        group_name=GROUP,
+        group_name=declaration.name,
         kinds={"python"},
         code_version=CODE_VERSION,
         required_resource_keys=declaration.resource_keys,
@@ -51,7 +51,7 @@ def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
 def _loaded_ranges(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.AssetsDefinition:
     @dg.graph_asset(
         key=declaration.key("loaded_ranges"),
-        group_name=GROUP,
+        group_name=declaration.name,
         kinds={"arrow"},
         code_version=CODE_VERSION,
         partitions_def=declaration.partitions,
@@ -60,21 +60,30 @@ def _loaded_ranges(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.A
         description="Each range of the source in the target, read back and found identical.",
     )
     def loaded_ranges(manifest: Any) -> Any:
-        return ops.finish(migrate_ranges(ops, ops.plan_ranges(manifest)))
+        return ops.finish.alias("finish_ranges")(migrate_ranges(ops, ops.plan_ranges.alias("plan_ranges")(manifest)))
 
     return loaded_ranges
 
 
 def migrate_ranges(ops: MigrationOps, keys: Any) -> Any:
-    """Chain the steps of a range behind each dynamic key, and collect what comes out."""
-    extracted = keys.map(ops.extract)
-    return extracted.map(ops.filter).map(ops.transform).map(ops.load).map(ops.validate).collect()
+    """Chain the steps of a range behind each dynamic key, and collect what comes out.
+
+    Op names are unique in a code location and so begin with the migration's name; inside a run the step's is enough.
+    """
+    return (
+        keys.map(ops.extract.alias("extract_range"))
+        .map(ops.filter.alias("filter_range"))
+        .map(ops.transform.alias("transform_range"))
+        .map(ops.load.alias("load_range"))
+        .map(ops.validate.alias("validate_range"))
+        .collect()
+    )
 
 
 def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
     @dg.asset(
         key=declaration.key("target_collection"),
-        group_name=GROUP,
+        group_name=declaration.name,
         kinds={"python"},
         code_version=CODE_VERSION,
         deps=[dg.AssetDep(declaration.key("loaded_ranges"), partition_mapping=dg.AllPartitionMapping())],

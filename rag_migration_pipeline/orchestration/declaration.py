@@ -9,7 +9,6 @@ import dagster as dg
 
 from rag_migration_pipeline.spec import Migration, MigrationOptions
 
-GROUP = "migrations"
 CODE_VERSION = "1"
 
 

@@ -19,6 +19,6 @@ def build_migrate_job(declaration: MigrationDeclaration, ops: MigrationOps) -> d
         description="Cut the source, load the ranges that are not proven yet, prove the whole collection.",
     )
     def migrate() -> None:
-        ops.prove(migrate_ranges(ops, ops.plan_missing()))
+        ops.prove.alias("prove_collection")(migrate_ranges(ops, ops.plan_missing.alias("plan_missing")()))
 
     return migrate

@@ -9,7 +9,12 @@ from typing import Any
 
 import orjson
 
-from rag_migration_pipeline.errors import CollectionNotFoundError, RateLimitedError, StoreRequestError, StoreTimeoutError
+from rag_migration_pipeline.errors import (
+    CollectionNotFoundError,
+    RateLimitedError,
+    StoreRequestError,
+    StoreTimeoutError,
+)
 from rag_migration_pipeline.stores.milvus_connection import Connection
 from rag_migration_pipeline.stores.milvus_errors import INDEX_NOT_FOUND
 from rag_migration_pipeline.stores.milvus_schema import Layout

@@ -7,8 +7,11 @@ Belongs here: the base folder, its shards, opening and describing them. Does not
 
 A shard describes itself in its ``edge_config.json``; only the user's metadata needs a file of ours beside that. A write
 is in the engine's log when the call returns: it survives a kill of the process (tried with SIGKILL on qdrant-edge-py
-0.9.0), and a crash of the machine after `finish_loading`. Loading a shard touches some of its files (log, version
-counters) even where nothing is written; the records do not change.
+0.9.0), and a crash of the machine after `finish_loading`.
+
+The first load after a write empties the shard's payload journal and completes its ``edge_config.json``; later loads
+touch nothing (qdrant-edge-py 0.9.0). A store that has written does that load itself when it closes, so that reading the
+folder as a source leaves every file as it was; a shard that another program wrote is settled by its first reader.
 """
 
 import importlib.util
@@ -85,6 +88,7 @@ class _EdgeFolder:
         self.address = f"qdrant+edge://{path}"
         self._lock = threading.Lock()
         self._shards: dict[str, Any] = {}
+        self._written: set[str] = set()
 
     def names(self) -> list[str]:
         folders = [folder for folder in self.path.iterdir() if not folder.name.startswith(_MAKING)]
@@ -94,7 +98,7 @@ class _EdgeFolder:
         # The name comes from the user: it must not lead out of the base folder.
         return collection in self.names()
 
-    def shard(self, collection: str) -> Any:
+    def shard(self, collection: str, *, is_written: bool = False) -> Any:
         """Return the shard, loaded at its first use.
 
         Raises:
@@ -103,6 +107,8 @@ class _EdgeFolder:
         import qdrant_edge
 
         with self._lock:
+            if is_written:
+                self._written.add(collection)
             if collection not in self._shards:
                 if not self.has(collection):
                     raise CollectionNotFoundError(f"there is no collection {collection!r} in {self.address}.")
@@ -119,11 +125,19 @@ class _EdgeFolder:
                 qdrant_edge.EdgeShard.create(str(making), config).close()
                 (making / _OURS).write_bytes(orjson.dumps(ours))
                 making.rename(self.path / collection)
+                self._written.add(collection)
             finally:
                 shutil.rmtree(making, ignore_errors=True)
 
+    def sweep(self) -> None:
+        """Remove what a kill left half-made or half-dropped; nothing like that is in use while the lock is free."""
+        with self._lock:
+            for left in self.path.glob(_MAKING + "*"):
+                shutil.rmtree(left)
+
     def drop(self, collection: str) -> None:
         with self._lock:
+            self._written.discard(collection)
             shard = self._shards.pop(collection, None)
             if shard is not None:
                 shard.close()
@@ -133,9 +147,18 @@ class _EdgeFolder:
                 shutil.rmtree(going)
 
     def close(self) -> None:
+        """Close all shards, and settle those that were written (see the module's charter)."""
+        import qdrant_edge
+
         with self._lock:
             while self._shards:
-                self._shards.popitem()[1].close()
+                shard = self._shards.popitem()[1]
+                shard.flush()
+                shard.close()
+            for name in self._written:
+                if self.has(name):
+                    qdrant_edge.EdgeShard.load(str(self.path / name)).close()
+            self._written.clear()
 
 
 _folders: SharedHandles[_EdgeFolder] = SharedHandles(_EdgeFolder, _EdgeFolder.close)
@@ -149,9 +172,9 @@ class EdgeTransport(PointTransport):
         self._folder = folder
 
     @contextmanager
-    def _calling(self, operation: str, collection: str) -> Iterator[Any]:
+    def _calling(self, operation: str, collection: str, *, is_write: bool = False) -> Iterator[Any]:
         with driver_errors(self._folder.address, operation, collection):
-            yield self._folder.shard(collection)
+            yield self._folder.shard(collection, is_written=is_write)
 
     def page(self, spec: CollectionSpec, start: RecordId | None, count: int) -> Page:
         """See `PointTransport.page`."""
@@ -191,7 +214,7 @@ class EdgeTransport(PointTransport):
         """See `PointTransport.upsert`."""
         import qdrant_edge
 
-        with self._calling("upsert", spec.name) as shard:
+        with self._calling("upsert", spec.name, is_write=True) as shard:
             for start in range(0, len(batch), _UPSERT_COUNT):
                 part = batch.slice(start, start + _UPSERT_COUNT)
                 rows = zip(part.ids, list_vectors(part), part.payloads, strict=True)
@@ -202,7 +225,7 @@ class EdgeTransport(PointTransport):
         """See `PointTransport.delete`."""
         import qdrant_edge
 
-        with self._calling("delete", collection) as shard:
+        with self._calling("delete", collection, is_write=True) as shard:
             shard.update(qdrant_edge.UpdateOperation.delete_points(list(ids)))
 
 
@@ -233,6 +256,9 @@ class QdrantEdgeStore(KeyedStore):
             with driver_errors(self.address, "making the folder"):
                 Path(settings.path).mkdir(parents=True, exist_ok=True)
         self._folder: _EdgeFolder | None = _folders.acquire(settings.path)
+        if create:
+            with driver_errors(self.address, "tidying the folder"):
+                self._folder.sweep()
 
     @property
     def folder(self) -> Any:
@@ -303,7 +329,7 @@ class QdrantEdgeStore(KeyedStore):
     def finish_loading(self, collection: str) -> None:
         """See `VectorStore.finish_loading`: flush, and build the index, which nobody else does here."""
         with self._known(collection), driver_errors(self.address, "finish loading", collection):
-            shard = self.folder.shard(collection)
+            shard = self.folder.shard(collection, is_written=True)
             if self.settings.optimize_at_end:
                 shard.optimize()
             shard.flush()

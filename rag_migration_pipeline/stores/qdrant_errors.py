@@ -55,6 +55,7 @@ _TODO = {
     "unavailable": "Check that the server runs and that host and port are right; then run again.",
     "timeout": "Run again; raise timeout_s if the server is slow.",
     "rate": "Run again later, or with fewer writers.",
+    "unreadable": "Read over REST: add prefer_grpc=false to the URL.",
     "credentials": "Check the api key (QDRANT_API_KEY, or SOURCE_/TARGET_QDRANT_API_KEY) and its rights.",
 }
 
@@ -119,6 +120,9 @@ def _read_http(error: Any) -> tuple[str, str, dict[str, Any]]:
     status = int(error.status_code or 0)
     kind = _HTTP_KINDS.get(status, "unavailable" if status >= 500 else "request")
     content = error.content.decode("utf-8", "replace") if isinstance(error.content, bytes) else str(error.content)
+    # Qdrant (every version so far, on actix-web 4) answers a body above its limit with 400 and not with 413.
+    if status == 400 and "is larger than allowed (limit:" in content:
+        kind = "large"
     facts: dict[str, Any] = {"status": status}
     if kind == "rate":
         facts["retry_after_s"] = None
@@ -152,6 +156,10 @@ def _read_grpc(error: Any) -> tuple[str, str, dict[str, Any]]:
     # tell them apart: "Sent message larger than max", "Received message larger than max".
     if kind == "rate" and "message larger than max" in details:
         kind = "large"
+    # The client itself could not read the answer (grpc/_channel.py, grpcio 1.85); asking again gives the same answer.
+    # Seen for payloads nested more than about 32 deep: protobuf reads 100 messages inside each other.
+    if name == "INTERNAL" and details == "Exception deserializing response!":
+        return "unreadable", "the answer is nested too deeply for gRPC", {"status": name}
     return kind, f"{name}: {details}", {"status": name, **({"retry_after_s": None} if kind == "rate" else {})}
 
 

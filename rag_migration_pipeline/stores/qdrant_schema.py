@@ -61,9 +61,9 @@ MAX_DIMENSION = 65_536
 VECTOR_TOLERANCE = 7e-7
 
 # gRPC carries payload integers as int64 and floats as doubles (json_with_int.proto); the engine keeps up to 2**64-1,
-# which gRPC then answers as a double (see `qdrant_points`). Floats: see `decimal_floats`. Depth: protobuf and the server's
-# prost read 100 messages inside each other, and an object takes three; the engine itself takes 124 levels, and accepts
-# deeper ones that make its log or its pages unreadable (tried on qdrant-edge-py 0.9.0).
+# which gRPC then answers as a double (see `qdrant_points`). Floats: see `decimal_floats`. Depth: protobuf and the
+# server's prost read 100 messages inside each other, and an object takes three; the engine itself takes 124 levels, and
+# accepts deeper ones that make its log or its pages unreadable (tried on qdrant-edge-py 0.9.0).
 PAYLOAD_RULES = PayloadRules(has_all_floats=False, max_depth=32)
 
 

@@ -8,6 +8,9 @@ import numpy as np
 from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, Metric, RecordBatch
 from rag_migration_pipeline.stores.milvus import MilvusSettings, MilvusStore
 
+WINDOW = 16_384
+"""Most records that one query answers."""
+
 METRIC_NAMES = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.L2: "L2"}
 
 
@@ -81,7 +84,7 @@ class MilvusDoor:
     def raw_read(self, collection: str) -> RecordBatch:
         """Query all fields of all records, at the strongest consistency."""
         key, vectors = self._names(collection)
-        rows = self._query_all(collection, key)
+        rows = self._query_all(collection)
         dimensions = {f["name"]: f["params"].get("dim", 0) for f in self._fields(collection)}
         columns = {
             "" if len(vectors) == 1 else name: DenseColumn(
@@ -96,15 +99,22 @@ class MilvusDoor:
         """Close the client."""
         self.client.close()
 
-    def _query_all(self, collection: str, key: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        iterator = self.client.query_iterator(
-            collection, batch_size=1_000, output_fields=["*"], consistency_level="Strong"
-        )
+    def _query_all(self, collection: str) -> list[dict[str, Any]]:
+        counted = self.client.query(collection, filter="", output_fields=["count(*)"], consistency_level="Strong")
+        count = counted[0]["count(*)"]
+        if count <= WINDOW:
+            found = self.client.query(
+                collection, filter="", output_fields=["*"], limit=WINDOW, consistency_level="Strong"
+            )
+            return [dict(row) for row in found]
+        # The iterator reads at the client's clock (pymilvus 3.0.2 against 2.3.5): let the last write grow older.
+        time.sleep(1.0)
+        rows: list[dict[str, Any]] = []
+        iterator = self.client.query_iterator(collection, batch_size=1_000, output_fields=["*"])
         while page := iterator.next():
-            found.extend(dict(row) for row in page)
+            rows.extend(dict(row) for row in page)
         iterator.close()
-        return found
+        return rows
 
     def _fields(self, collection: str) -> list[dict[str, Any]]:
         return list(self.client.describe_collection(collection)["fields"])

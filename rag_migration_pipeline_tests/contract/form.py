@@ -163,7 +163,6 @@ class StoreForm:
             "name": f"{samples.NAME_PREFIX}{next(_numbers)}",
             "vectors": (samples.vector_spec(capabilities),),
             "id_kinds": cls.id_kind_sets[0],
-            "fields": cls.typed_fields,
             **changes,
         }
         return CollectionSpec(**given)

@@ -15,6 +15,9 @@ from rag_migration_pipeline_tests.contract.doors import Door
 from rag_migration_pipeline_tests.contract.form import StoreForm
 from rag_migration_pipeline_tests.contract.support import all_ids, scanned
 
+_FITTING = {"string": "naïve", "int": 2**53 + 1, "float": 1.0, "bool": True, "json": {"a": [1]}, "array": ["a", "b"]}
+"""Type of a typed field -> a value of it."""
+
 
 class ValueLaws(StoreForm):
     """Kept + rejected = given."""
@@ -64,6 +67,24 @@ class ValueLaws(StoreForm):
         assert store.upsert(scratch.name, records) == WriteResult(len(payloads))
         assert_same_records(records, door.raw_read(scratch.name), scratch, capabilities)
         assert_same_records(records, scanned(store, scratch), scratch, capabilities)
+
+    def test_typed_fields_keep_their_values_or_reject_them(
+        self, store: VectorStore, door: Door, capabilities: Capabilities, create: Any
+    ) -> None:
+        """Values of a typed field are kept as they are; missing, null and other types are kept or rejected."""
+        spec = create(self.spec_of(capabilities, fields=self.typed_fields))
+        fitting = [{field.name: _FITTING[field.type] for field in spec.fields} | {"free": number} for number in (1, 2)]
+        result = store.upsert(spec.name, samples.batch_of(samples.sample_ids(2, spec.id_kinds), spec, payloads=fitting))
+        assert result == WriteResult(2)
+        store.delete(spec.name, samples.sample_ids(2, spec.id_kinds))
+        others = [
+            {**fitting[0], field.name: value}
+            for field in spec.fields
+            for value in (None, "x" * 300, "", 1, 1.0, True, [])
+        ]
+        missing = [{key: value for key, value in fitting[0].items() if key != field.name} for field in spec.fields]
+        kept = self._check_split(store, door, spec, capabilities, payloads=[*fitting, *others, *missing])
+        assert [payload for payload in kept.payloads if payload in fitting][:2] == fitting
 
     def test_awkward_documents_are_kept_or_rejected(
         self, store: VectorStore, door: Door, scratch: CollectionSpec, capabilities: Capabilities

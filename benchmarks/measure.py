@@ -1,0 +1,56 @@
+"""Clocks and memory of a measured process.
+
+Belongs here: seconds, CPU seconds, peak memory, and the time spent inside certain methods of the stores. Does not
+belong here: what is measured.
+"""
+
+import functools
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def peak_memory_bytes() -> int:
+    """Return the most resident memory that this process ever had.
+
+    Linux keeps it per program (``VmHWM``); ``ru_maxrss`` would also count what this process was before its ``exec``.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    factor = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * factor
+
+
+class Stopwatch:
+    """Seconds by name, added up."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Add the block's seconds to a name."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begun
+
+    def time_method(self, owner: type, method: str) -> None:
+        """Add the seconds of every call of a method to its name, in this process, from now on."""
+        inner = getattr(owner, method)
+
+        @functools.wraps(inner)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self.timing(method):
+                return inner(*arguments, **options)
+
+        setattr(owner, method, timed)
