@@ -6,10 +6,9 @@ belong here: anything of the pipeline.
 A record is an id, a vector, a document and a payload. Qdrant and Milvus hold the document as one more field.
 """
 
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from benchmarks.data import Page
 PAGE_COUNT = 1_000
 DOCUMENT = "document"
 _MAX_TEXT_BYTES = 65_535
+_POLL_S = 0.2
 
 
 class Script(Protocol):
@@ -81,9 +81,7 @@ class ChromaScript:
             offset += len(found["ids"])
 
     def write(self, page: Page) -> None:
-        self.collection.upsert(
-            ids=page.ids, embeddings=page.vectors, documents=page.documents, metadatas=page.payloads
-        )
+        self.collection.upsert(ids=page.ids, embeddings=page.vectors, documents=page.documents, metadatas=page.payloads)
 
     def finish(self) -> None:
         """Chroma indexes while it writes."""
@@ -138,11 +136,9 @@ class MilvusScript:
 
     def finish(self) -> None:
         self._client.flush(self._name)
-        # `load_collection` returns when the index is built and loaded (2.3.5 builds it after the flush).
-        import time
-
+        # A server builds the index after the flush.
         while self._client.describe_index(self._name, "vector").get("pending_index_rows"):
-            time.sleep(0.2)
+            time.sleep(_POLL_S)
         self._client.load_collection(self._name)
 
     def count(self) -> int:
@@ -227,9 +223,7 @@ class EdgeScript:
 
         offset = None
         while True:
-            request = qdrant_edge.ScrollRequest(
-                offset=offset, limit=PAGE_COUNT, with_payload=True, with_vector=True
-            )
+            request = qdrant_edge.ScrollRequest(offset=offset, limit=PAGE_COUNT, with_payload=True, with_vector=True)
             points, offset = self.shard.scroll(request)
             yield _page_of_points(points)
             if offset is None:
@@ -256,8 +250,7 @@ class EdgeScript:
 
     def close(self) -> None:
         if self._shard is not None:
-            with suppress(Exception):
-                self._shard.close()
+            self._shard.close()
 
 
 def _page_of_points(points: list[Any]) -> Page:
@@ -283,8 +276,8 @@ def copy(source: Script, target: Script) -> int:
     return total
 
 
-def fill(target: Script, pages: Iterator[Page], count: int) -> None:
+def fill(target: Script, pages: Iterable[Page]) -> None:
     """Write made-up records to an empty collection and wait until they can be searched."""
-    for page in islice(pages, count):
+    for page in pages:
         target.write(page)
     target.finish()

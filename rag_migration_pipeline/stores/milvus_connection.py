@@ -10,14 +10,16 @@ Lite's server hang up (GOAWAY, ``too_many_pings``).
 """
 
 import base64
+import os
 import re
 import socket
-import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rag_migration_pipeline.errors import (
     AuthenticationError,
+    CollectionNotFoundError,
     SpecError,
     StoreLockedError,
     StoreRequestError,
@@ -26,8 +28,11 @@ from rag_migration_pipeline.errors import (
     TryAgainError,
 )
 from rag_migration_pipeline.stores.milvus_errors import from_rpc, from_status
+from rag_migration_pipeline.stores.milvus_settings import MilvusSettings
+from rag_migration_pipeline.stores.shared_handles import SharedHandles
 
 CONNECT_TIMEOUT_S = 10.0
+STOP_GRACE_S = 5.0
 
 
 class Connection:
@@ -166,55 +171,93 @@ def _channel(endpoint: str, tls: bytes | None, tls_server_name: str) -> Any:
     return grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(tls or None), options=options)
 
 
-# -- Milvus Lite in this process -----------------------------------------------------------------------------------
-
-_guard = threading.Lock()
-_running: dict[str, tuple[Any, Any, int, int]] = {}  # real path -> (server, database, port, users)
-
-
-def start_lite(path: str) -> str:
-    """Open a Milvus Lite folder in this process, once however often it is asked for, and return its endpoint.
-
-    Args:
-        path: The real path of the folder.
+def connect(settings: MilvusSettings, endpoint: str) -> Connection:
+    """Return a connection to that endpoint.
 
     Raises:
-        StoreLockedError: Another program, or another client in this process, has it open.
+        SpecError: The file of trusted roots cannot be read.
+        StoreUnavailableError: Nothing answers.
+        AuthenticationError: The credentials are refused.
+    """
+    tls: bytes | None = None
+    if settings.is_tls:
+        try:
+            tls = Path(settings.ca_file).read_bytes() if settings.ca_file else b""
+        except OSError as error:
+            raise SpecError(
+                f"ca_file={settings.ca_file!r} cannot be read: {error.strerror}.", todo="Check the path."
+            ) from error
+    return Connection(
+        endpoint,
+        settings.address,
+        credentials=settings.credentials,
+        database="" if settings.database == "default" else settings.database,
+        tls=tls,
+        tls_server_name=settings.tls_server_name,
+        timeout_s=settings.timeout_s,
+    )
+
+
+# -- Milvus Lite in this process -----------------------------------------------------------------------------------
+
+
+def open_folder(settings: MilvusSettings, opened: ExitStack, *, create: bool) -> str:
+    """Open a Milvus Lite folder in this process, once however often it is asked for, and return its endpoint.
+
+    Opening writes to it only where the last user was killed: Lite then turns its log into data files. A first load
+    after that adds index files. Neither changes a record.
+
+    Args:
+        settings: Name the folder.
+        opened: Takes what gives the folder back.
+        create: Whether it may be made.
+
+    Raises:
+        CollectionNotFoundError: It does not exist, and must not be made.
+        StoreLockedError: Another process, or another client in this one, has it open.
         SpecError: It cannot be a Milvus Lite folder.
     """
+    path = Path(os.path.realpath(settings.path))
+    is_database = (path / "collections").is_dir()
+    if not create and not is_database:
+        raise CollectionNotFoundError(
+            f"there is no Milvus Lite folder at {path}.",
+            todo="Check the path; files of Milvus Lite before 3.0 must be converted first.",
+            address=settings.address,
+        )
+    if path.exists() and not is_database and (not path.is_dir() or any(path.iterdir())):
+        raise SpecError(
+            f"{path} holds something else than a Milvus Lite folder.", todo="Choose a new path, e.g. one ending in .db."
+        )
+    _, _, port = _folders.acquire(path)
+    opened.callback(_folders.release, path)
+    return f"127.0.0.1:{port}"
+
+
+def _start_lite(path: str) -> tuple[Any, Any, int]:
     from milvus_lite.adapter.grpc.server import start_server_in_thread
     from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
 
-    with _guard:
-        if path in _running:
-            server, database, port, users = _running[path]
-        else:
-            try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                server, database, port = start_server_in_thread(path, host="127.0.0.1", port=0)
-            except DataDirLockedError as error:
-                raise StoreLockedError(
-                    f"the Milvus Lite folder {path} is open in another program or client.",
-                    todo="Close it there, or run `milvus-lite server` on it and use milvus://.",
-                    folder=path,
-                ) from error
-            except (MilvusLiteError, OSError) as error:
-                raise SpecError(
-                    f"{path} cannot be opened as a Milvus Lite folder: {error}.",
-                    todo="Check the path and its permissions.",
-                ) from error
-            users = 0
-        _running[path] = (server, database, port, users + 1)
-        return f"127.0.0.1:{port}"
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        server, database, port = start_server_in_thread(path, host="127.0.0.1", port=0)
+    except DataDirLockedError as error:
+        raise StoreLockedError(
+            f"the Milvus Lite folder {path} is open in another program or client.",
+            todo="Close it there, or run `milvus-lite server` on it and use milvus://.",
+            folder=path,
+        ) from error
+    except (MilvusLiteError, OSError) as error:
+        raise SpecError(
+            f"{path} cannot be opened as a Milvus Lite folder: {error}.", todo="Check the path and its permissions."
+        ) from error
+    return server, database, port
 
 
-def stop_lite(path: str) -> None:
-    """Give a Milvus Lite folder back; after the last user it is closed and free for other processes."""
-    with _guard:
-        server, database, port, users = _running[path]
-        if users > 1:
-            _running[path] = (server, database, port, users - 1)
-            return
-        del _running[path]
-        server.stop(grace=5).wait()
-        database.close()
+def _stop_lite(running: tuple[Any, Any, int]) -> None:
+    server, database, _ = running
+    server.stop(grace=STOP_GRACE_S).wait()
+    database.close()
+
+
+_folders = SharedHandles(_start_lite, _stop_lite)

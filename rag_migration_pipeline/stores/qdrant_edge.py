@@ -257,8 +257,12 @@ class QdrantEdgeStore(KeyedStore):
                 Path(settings.path).mkdir(parents=True, exist_ok=True)
         self._folder: _EdgeFolder | None = _folders.acquire(settings.path)
         if create:
-            with driver_errors(self.address, "tidying the folder"):
-                self._folder.sweep()
+            try:
+                with driver_errors(self.address, "tidying the folder"):
+                    self._folder.sweep()
+            except StoreRequestError:
+                self.close()
+                raise
 
     @property
     def folder(self) -> Any:

@@ -81,5 +81,7 @@ class ChromaDoor:
     def close(self) -> None:
         """Close what the door opened itself."""
         if self._client is not None:
-            self._api._session.close()  # the client leaves its connections open (1.5.9)
+            # The client leaves its connections open, and those of a second client that it makes (1.5.9).
+            self._api._session.close()
+            self._client._admin_client._server._session.close()
             self._client.close()

@@ -32,6 +32,7 @@ class StoreForm:
         collection_metadata: Metadata that the store keeps on a collection; empty where it keeps none.
         bulk_count: Records of the law that writes more than one request holds.
         bulk_bytes: Bytes of the law that writes more than one request holds.
+        bulk_text_bytes: Size of one text in that law.
         is_server: The store is reached over the network, so it can vanish.
         is_persistent: What is written outlives the process.
     """
@@ -43,6 +44,7 @@ class StoreForm:
     collection_metadata: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     bulk_count: ClassVar[int] = 12_000
     bulk_bytes: ClassVar[int] = 40 * 2**20
+    bulk_text_bytes: ClassVar[int] = 2**20
     is_server: ClassVar[bool] = False
     is_persistent: ClassVar[bool] = True
 

@@ -207,7 +207,7 @@ class WritingLaws(StoreForm):
     ) -> None:
         """A batch above the request limits in bytes arrives completely and is read back completely."""
         limit = capabilities.payload.max_bytes
-        size_bytes = 2**20 if limit is None else min(2**20, limit - 2_000)
+        size_bytes = self.bulk_text_bytes if limit is None else min(self.bulk_text_bytes, limit - 2_000)
         count = int(self.bulk_bytes * scale) // size_bytes
         texts = [chr(ord("a") + number % 26) * size_bytes for number in range(count)]
         texts[0] = "small"

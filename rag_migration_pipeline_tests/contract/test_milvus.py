@@ -14,6 +14,7 @@ from rag_migration_pipeline.stores.milvus import MilvusSettings, MilvusStore
 from rag_migration_pipeline_tests.contract.doors import Door
 from rag_migration_pipeline_tests.contract.doors_milvus import MilvusDoor
 from rag_migration_pipeline_tests.contract.form import StoreForm
+from rag_migration_pipeline_tests.contract.gaps import notyet
 from rag_migration_pipeline_tests.contract.laws import EmbeddedStoreLaws, ServerStoreLaws
 
 
@@ -80,11 +81,17 @@ class TestMilvusLiteServer(MilvusForm, ServerStoreLaws):
 
 
 @pytest.mark.server
+@notyet(
+    "test_integer_ids_at_the_edges_stay_themselves",
+    reason="2.3.5 accepts the key 2**63 - 1 and never answers it, so that key is rejected",
+    raises=AssertionError,
+)
 class TestMilvusServer(MilvusForm, ServerStoreLaws):
     """`milvus://` to the real server, 2.3.5."""
 
     label = "Milvus server"
     is_server = True
+    bulk_text_bytes = 60_000  # the dynamic field holds 64 KiB
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -20,9 +20,7 @@ from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings
 from rag_migration_pipeline_tests.contract.doors import Door
 from rag_migration_pipeline_tests.contract.doors_qdrant import QdrantDoor, QdrantEdgeDoor
 from rag_migration_pipeline_tests.contract.form import StoreForm
-from rag_migration_pipeline_tests.contract.gaps import never
 from rag_migration_pipeline_tests.contract.laws import EmbeddedStoreLaws, ServerStoreLaws
-from rag_migration_pipeline_tests.contract.laws_persistence import FolderTouchedError
 
 QDRANT_URL = os.environ.get("QDRANT_URL", "")
 
@@ -82,12 +80,6 @@ class TestQdrantFolder(QdrantForm, EmbeddedStoreLaws):
         return QdrantSettings(path=str(folder))
 
 
-@never(
-    "test_a_source_folder_is_the_same_before_and_after_reading",
-    reason="the engine (qdrant-edge 0.9.0) has no read-only mode and writes a journal when it opens a shard; "
-    "the records stay as they were",
-    raises=FolderTouchedError,
-)
 class TestQdrantEdge(QdrantForm, EmbeddedStoreLaws):
     """`qdrant+edge://`: the real engine, embedded."""
 

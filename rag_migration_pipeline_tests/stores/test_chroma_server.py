@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import chromadb
 import pytest
@@ -37,7 +37,10 @@ class Answers(BaseHTTPRequestHandler):
     """Answers what a Chroma server answers when it is opened, and then what the test wants."""
 
     protocol_version = "HTTP/1.1"
-    status, body, headers_sent, wait_s = 200, b"[]", {}, 0.0
+    status: ClassVar[int] = 200
+    body: ClassVar[bytes] = b"[]"
+    headers_sent: ClassVar[dict[str, str]] = {}
+    wait_s: ClassVar[float] = 0.0
 
     def do_GET(self) -> None:
         """Serve the opening, else the wanted answer."""
@@ -105,7 +108,9 @@ def test_the_status_decides_what_to_do(
         assert settings.address in str(caught.value)
 
 
-@pytest.mark.parametrize(("header", "expected_s"), [({"Retry-After": "7"}, 7.0), ({}, None), ({"Retry-After": "x"}, None)])
+@pytest.mark.parametrize(
+    ("header", "expected_s"), [({"Retry-After": "7"}, 7.0), ({}, None), ({"Retry-After": "soon"}, None)]
+)
 def test_a_rate_limit_says_when_to_come_back(
     answering: tuple[type[Answers], ChromaSettings], header: dict[str, str], expected_s: float | None
 ) -> None:
@@ -214,7 +219,8 @@ def test_databases_are_apart(chroma_server: ChromaServer) -> None:
     admin.create_tenant("tenant_a")
     admin.create_database("database_a", tenant="tenant_a")
     admin._server._session.close()
-    with settings.open() as store, replace(settings, tenant="default_tenant", database="default_database").open() as other:
+    elsewhere = replace(settings, tenant="default_tenant", database="default_database")
+    with settings.open() as store, elsewhere.open() as other:
         store.create(SPEC)
         assert store.list_collections() == [SPEC.name]
         assert SPEC.name not in other.list_collections()

@@ -1,0 +1,95 @@
+"""What is measured of the pipeline: its steps without validation, and the whole Dagster run with full validation.
+
+Belongs here: running a migration as a program would, and the clock around it. Does not belong here: the migration.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Stopwatch
+from benchmarks.places import Place
+
+
+def migration_values(source: Place, target: Place, range_count: int, validate: str) -> dict[str, Any]:
+    """Return the options of the measured migration."""
+    return {
+        "name": "benchmark",
+        "source": source.url,
+        "target": target.url,
+        "range_count": range_count,
+        "validate": validate,
+    }
+
+
+def prepare_steps(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Callable[[], int]:
+    """Return what runs the steps of a migration; the clock stops at the last acknowledgement."""
+    from rag_migration_pipeline.spec import migration_from_spec
+    from rag_migration_pipeline.steps.context import open_migration
+    from rag_migration_pipeline.steps.range import migrate_range
+
+    migration = migration_from_spec(values)
+    _time_stores(watch)
+
+    def run() -> int:
+        with open_migration(migration, folder / "state", plan=True) as context:
+            for entry in context.manifest.ranges:
+                migrate_range(context, entry.key)
+            watch.stop()
+            context.target.finish_loading(migration.target_collection)
+            return context.target.count(migration.target_collection)
+
+    return run
+
+
+def prepare_dagster(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Callable[[], int]:
+    """Make a persistent Dagster instance, and return what runs the migration's job on it, proof included."""
+    import dagster as dg
+
+    from rag_migration_pipeline.orchestration.config import declare
+    from rag_migration_pipeline.orchestration.factory import migration_definitions
+    from rag_migration_pipeline.orchestration.resources import StateResource
+    from rag_migration_pipeline.orchestration.runs import run_job
+    from rag_migration_pipeline.orchestration.summary import summarize_leg
+
+    os.environ["DAGSTER_HOME"] = str(folder)
+    (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    declaration, resources = declare(values)
+    resources_and_state = {**resources, declaration.state: StateResource(folder=str(folder / "state"))}
+    definitions = migration_definitions([declaration], resources_and_state)
+    job = definitions.resolve_job_def(f"{declaration.name}__migrate")
+    instance = dg.DagsterInstance.get()
+    # The first question makes the tables, which belongs to the start of the process.
+    instance.get_runs_count()
+    _time_stores(watch)
+
+    def run() -> int:
+        result = run_job(job, instance)
+        watch.stop()
+        leg = summarize_leg(declaration, instance, result)
+        instance.dispose()
+        if not leg.is_proven:
+            raise RuntimeError(f"the migration was not proven: {leg.error}")
+        return leg.records
+
+    return run
+
+
+def _time_stores(watch: Stopwatch) -> None:
+    """Time what is told apart from the copying: making the empty collection, and making it searchable."""
+    from rag_migration_pipeline.stores.base import VectorStore
+    from rag_migration_pipeline.stores.wrappers import WrapperStore
+
+    for store in _subclasses(VectorStore):
+        for method in ("create", "finish_loading"):
+            if method in vars(store) and not issubclass(store, WrapperStore):
+                watch.time_method(store, method)
+
+
+def _subclasses(owner: type) -> Iterator[type]:
+    for subclass in owner.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

@@ -1,0 +1,43 @@
+"""What Milvus can hold, in each form.
+
+Belongs here: the store-wide `Capabilities`. Does not belong here: what one collection's fields hold
+(``milvus_screening.py``).
+"""
+
+from rag_migration_pipeline.records import INT64_MIN, IdKind, Metric, VectorKind
+from rag_migration_pipeline.stores import milvus_schema
+from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
+
+MAX_REQUEST_BYTES = 16 * 2**20
+"""A server takes 64 MiB per request (``proxy.grpc.serverMaxRecvSize`` of 2.3.5); JSON may grow on its way."""
+
+
+def capabilities_of(*, is_lite: bool, is_embedded: bool) -> Capabilities:
+    """Return what this Milvus can hold.
+
+    Args:
+        is_lite: Whether it is Milvus Lite, as a folder or a server.
+        is_embedded: Whether it is a folder.
+    """
+    # Lite uses these names for columns of its own, and loses a dynamic field of the same name (3.2.2, tried).
+    reserved = {milvus_schema.DYNAMIC_FIELD} | ({"_seq", "_partition"} if is_lite else set())
+    return Capabilities(
+        store="milvus",
+        form="file" if is_embedded else "server",
+        id_kinds=frozenset({IdKind.STRING, IdKind.INT64}),
+        metrics=frozenset({Metric.COSINE, Metric.DOT, Metric.L2}),
+        # Dynamic fields keep JSON as it was sent: all of 64 bits, signed and unsigned.
+        payload=PayloadRules(int_min=INT64_MIN, int_max=2**64 - 1, reserved_keys=frozenset(reserved)),
+        vector_kinds=frozenset({VectorKind.DENSE}),
+        has_typed_text_fields=True,
+        max_text_field_bytes=milvus_schema.MAX_VARCHAR_BYTES,
+        max_id_length_bytes=milvus_schema.MAX_VARCHAR_BYTES,
+        max_dimension=milvus_schema.MAX_DIMENSION,
+        collection_name_pattern=milvus_schema.NAME_PATTERN,
+        max_batch_count=5_000,
+        max_batch_bytes=MAX_REQUEST_BYTES,
+        page_count=1_000,
+        concurrent_readers=1 if is_lite else 2,
+        concurrent_writers=1 if is_lite else 2,
+        is_embedded=is_embedded,
+    )

@@ -1,0 +1,166 @@
+"""Reading Milvus by key: queries at a point in time, pages, fetches.
+
+Belongs here: which queries are sent, how large they are, what they see. Does not belong here: what a query's answer
+holds (``milvus_wire.py``), whether the collection may be read (``milvus.py``).
+
+A server answers reads at a timestamp. Every reading takes a fresh one from the server (``AllocTimestamp``), so that it
+sees every write acknowledged before by anybody; the first query waits for it, up to 200 ms on 2.3.5, and the pages
+that follow do not. "Strong" would pay that for every page, and "Eventually" may miss what was just written.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rag_migration_pipeline.errors import StopError, StoreRequestError
+from rag_migration_pipeline.records import RecordBatch, RecordId, concatenate
+from rag_migration_pipeline.stores.milvus_connection import Connection
+from rag_migration_pipeline.stores.milvus_schema import DYNAMIC_FIELD, Layout
+from rag_migration_pipeline.stores.milvus_wire import (
+    decode_batch,
+    decode_ids,
+    empty_batch,
+    key_in,
+    key_range,
+    refuse_disorder,
+)
+
+MAX_WINDOW = 16_384
+"""Most records of one answer (``quotaAndLimits.limits.maxQueryResultWindow`` of 2.3.5)."""
+MAX_ANSWER_BYTES = 24 * 2**20
+"""Size of an answer aimed at; a server stops at 100 MiB (``quotaAndLimits.limits.maxOutputSize`` of 2.3.5)."""
+FETCH_COUNT = 2_000
+# What a record is taken to weigh beside its vectors before the first page has told.
+_ASSUMED_PAYLOAD_BYTES = 4_096
+_ASSUMED_ID_BYTES = 64
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """Keys of a collection in [start, stop); None for no bound.
+
+    Attributes:
+        collection: The name it was asked for by, which may be an alias.
+    """
+
+    layout: Layout
+    collection: str
+    start: RecordId | None = None
+    stop: RecordId | None = None
+
+
+class Reader:
+    """Reads loaded collections over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Keep the connection, which somebody else closes."""
+        self._connection = connection
+        self._has_timestamps = not connection.is_lite
+
+    def count(self, collection: str) -> int:
+        """Return the exact number of records; records that share a key are counted one by one."""
+        answer = self._query(collection, "", ["count(*)"], self._timestamp())
+        return int(answer.fields_data[0].scalars.long_data.data[0])
+
+    def ids(self, keys: KeyRange, page_count: int) -> Iterator[list[RecordId]]:
+        """Yield the keys in order; of records that share a key, a server answers one."""
+        for answer in self._pages(keys, [keys.layout.key.name], page_count, _ASSUMED_ID_BYTES):
+            yield decode_ids(keys.layout, answer)
+
+    def batches(self, keys: KeyRange, page_count: int) -> Iterator[RecordBatch]:
+        """Yield the records in the order of their keys, in batches of at most that many."""
+        row_bytes = keys.layout.row_bytes + _ASSUMED_PAYLOAD_BYTES
+        for answer in self._pages(keys, _all_fields(keys.layout), page_count, row_bytes):
+            yield decode_batch(keys.layout, answer)
+
+    def fetch(self, layout: Layout, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+        """Return the records with these keys, each once, in any order.
+
+        Args:
+            layout: The collection's columns.
+            collection: Its name.
+            ids: Different keys, of the kind that the collection holds.
+        """
+        if not ids:
+            return empty_batch(layout)
+        step = _rows_within(layout.row_bytes + _ASSUMED_PAYLOAD_BYTES, FETCH_COUNT)
+        timestamp = self._timestamp()
+        return concatenate(
+            [
+                self._fetch_some(layout, collection, ids[start : start + step], timestamp)
+                for start in range(0, len(ids), step)
+            ]
+        )
+
+    def _fetch_some(self, layout: Layout, collection: str, ids: Sequence[RecordId], timestamp: int) -> RecordBatch:
+        try:
+            answer = self._query(collection, key_in(layout.key, ids), _all_fields(layout), timestamp)
+        except StoreRequestError:  # larger than an answer may be; see `_pages`
+            if len(ids) <= 1:
+                raise
+            middle = len(ids) // 2
+            halves = (ids[:middle], ids[middle:])
+            return concatenate([self._fetch_some(layout, collection, half, timestamp) for half in halves])
+        return decode_batch(layout, answer)
+
+    def _pages(self, keys: KeyRange, fields: Sequence[str], page_count: int, row_bytes: int) -> Iterator[Any]:
+        """Yield the answers of a reading by key; a short page is no end, only an empty one is."""
+        timestamp = self._timestamp()
+        after: RecordId | None = None
+        largest = page_count
+        while True:
+            limit = _rows_within(row_bytes, largest)
+            expression = key_range(keys.layout.key, start=keys.start, after=after, stop=keys.stop)
+            try:
+                answer = self._query(keys.collection, expression, fields, timestamp, limit)
+            except StoreRequestError:
+                # Records may be far larger than those before, and servers refuse long answers without a code of its
+                # own for that: ask for less, and let the last refusal say what it is.
+                if limit <= 1:
+                    raise
+                largest = max(1, limit // 4)
+                continue
+            ids = decode_ids(keys.layout, answer)
+            if not ids:
+                return
+            refuse_disorder(ids, after, keys.collection)
+            yield answer
+            row_bytes = max(1, answer.ByteSize() // len(ids))
+            after = ids[-1]
+
+    def _timestamp(self) -> int:
+        """Return the server's time now; 0 asks for a fresh one with each query (Strong)."""
+        from pymilvus.grpc_gen import milvus_pb2
+
+        if not self._has_timestamps:
+            return 0
+        try:
+            return int(self._connection.call("AllocTimestamp", milvus_pb2.AllocTimestampRequest()).timestamp)
+        except StopError:  # not in every server, and not allowed to every user: then each page pays for its own
+            self._has_timestamps = False
+            return 0
+
+    def _query(
+        self, collection: str, expression: str, fields: Sequence[str], timestamp: int, limit: int | None = None
+    ) -> Any:
+        from pymilvus.grpc_gen import common_pb2, milvus_pb2
+
+        request = milvus_pb2.QueryRequest(collection_name=collection, expr=expression, output_fields=fields)
+        levels = common_pb2.ConsistencyLevel
+        request.consistency_level = levels.Customized if timestamp else levels.Strong
+        request.guarantee_timestamp = timestamp
+        if limit is not None:
+            request.query_params.add(key="limit", value=str(limit))
+            # Both ask for keys in order; without the second, a server fills a page past the point where order holds.
+            request.query_params.add(key="iterator", value="True")
+            request.query_params.add(key="reduce_stop_for_best", value="True")
+        return self._connection.call("Query", request, f"reading collection {collection!r}")
+
+
+def _all_fields(layout: Layout) -> list[str]:
+    names = [layout.key.name, *(column.name for column in layout.vectors.values()), *layout.fields]
+    return [*names, DYNAMIC_FIELD] if layout.has_dynamic else names
+
+
+def _rows_within(row_bytes: int, count: int) -> int:
+    return max(1, min(count, MAX_WINDOW, MAX_ANSWER_BYTES // row_bytes))
