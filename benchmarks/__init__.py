@@ -2,7 +2,7 @@
 
     python -m benchmarks --help
 
-Reading order: ``__main__`` (options, order of runs) -> ``places`` (servers and folders) -> ``variant`` (one measured run
-in a process of its own) -> ``straight_line`` and ``pipeline`` (what is measured) -> ``report``. ``data`` makes the
+Reading order: ``__main__`` (options, order of runs) -> ``places`` (servers and folders) -> ``variant`` (one measured
+run in a process of its own) -> ``straight_line`` and ``pipeline`` (what is measured) -> ``report``. ``data`` makes the
 records.
 """

@@ -10,6 +10,7 @@ Variants take turns (a b c a b c), each in a process of its own, so that a machi
 """
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -26,7 +27,7 @@ from rich.console import Console
 
 from benchmarks.places import KINDS, Place, Places
 from benchmarks.report import LABELS, Case, memory_lines, table_of, write_json
-from benchmarks.variant import DAGSTER, FILL, STEPS, STRAIGHT_LINE, Measured, Order
+from benchmarks.variant import DAGSTER, FILL, STEPS, Measured, Order
 
 _MAIN_KINDS = ("chroma", "qdrant_edge", "milvus")
 _ALL_PAIRS = ",".join(f"{source}-{target}" for source in _MAIN_KINDS for target in _MAIN_KINDS)
@@ -136,8 +137,6 @@ def _fill(options: Options, count: int, folder: Path, place: Place) -> None:
 
 def _measure(options: Options, variant: str, source: Place | None, target: Place, count: int, folder: Path) -> Measured:
     """Run one variant in a process of its own and return what it measured."""
-    import json
-
     with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as run_folder:
         result = Path(run_folder) / "result.json"
         order = Order(

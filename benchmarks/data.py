@@ -15,14 +15,15 @@ _SEED = 20_261_123
 _BLOCK_COUNT = 1_000
 """Records are made in blocks of this many, each from a seed of its own: record 70,000 needs none before it."""
 
-_WORDS = (
+_TEXT = (
     "the of and a to in is for that with as on by are be this from or an at which it not can have has was will its "
     "vector index query search document record collection store range batch filter schema field value type number text "
     "string list payload metadata distance cosine nearest neighbour recall latency memory disk segment shard replica "
     "request answer server client process thread write read page token chunk section paragraph table figure example "
     "function module package class method argument return error exception default optional required deprecated version "
     "naïve café Übersicht façade 検索 вектор"
-).split()
+)
+_WORDS = _TEXT.split()
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,12 @@ def prepare_dagster(values: dict[str, Any], folder: Path, watch: Stopwatch) -> C
     from rag_migration_pipeline.orchestration.resources import StateResource
     from rag_migration_pipeline.orchestration.runs import run_job
     from rag_migration_pipeline.orchestration.summary import summarize_leg
+    from rag_migration_pipeline.spec import migration_from_spec
 
     os.environ["DAGSTER_HOME"] = str(folder)
     (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     logging.getLogger("dagster").setLevel(logging.ERROR)
+    migration_from_spec(values)  # imports the adapters, which Dagster would do inside the run
     declaration, resources = declare(values)
     resources_and_state = {**resources, declaration.state: StateResource(folder=str(folder / "state"))}
     definitions = migration_definitions([declaration], resources_and_state)

@@ -4,8 +4,8 @@ Belongs here: what a variant does before, during and after its clock runs. Does 
 (``__main__``).
 
 The clock starts when the libraries are imported and everything of the process is ready, and stops at the last
-acknowledgement (with validation: at the end of the proof). Making the empty collection and making it searchable are told
-apart.
+acknowledgement (with validation: at the end of the proof). Making the empty collection and making it searchable are
+told apart.
 """
 
 import importlib

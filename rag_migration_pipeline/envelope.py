@@ -52,7 +52,8 @@ class Layout:
     Attributes:
         id_rule: How ids are written.
         document_key: Payload key of the document where the store has none beside the payload; None where it has.
-        text_fields: Typed text fields that every record must have; "" stands for nothing there.
+        text_fields: Typed text fields, which every record is given; "" stands for nothing there (null, in records
+            that others wrote into a field that may be null).
         payload: Rules for payload values, with the collection's own field names reserved.
         normalised: Names of vectors of which the store keeps the direction only.
     """
@@ -72,7 +73,7 @@ def layout_of(spec: CollectionSpec, capabilities: Capabilities, document_key: st
         capabilities: What the store can hold.
         document_key: The store's setting of that name.
     """
-    required = {field.name for field in spec.fields if field.type == "string" and not field.is_nullable}
+    typed = {field.name for field in spec.fields if field.type == "string"}
     reserved = {ENVELOPE_KEY} | set(capabilities.payload.reserved_keys)
     reserved |= {name for name in (spec.id_field, spec.settings.get("vector_field")) if name}
     reserved |= set(spec.settings.get("vector_fields", {}).values())
@@ -80,7 +81,7 @@ def layout_of(spec: CollectionSpec, capabilities: Capabilities, document_key: st
     return Layout(
         id_rule=IdRule(spec.id_kinds, spec.max_id_length_bytes, capabilities.has_empty_string_id),
         document_key=None if capabilities.has_documents else document_key,
-        text_fields=frozenset(required & {document_key, ENVELOPE_KEY}),
+        text_fields=frozenset(typed & {document_key, ENVELOPE_KEY}),
         payload=rules,
         normalised=frozenset(v.name for v in spec.vectors if v.metric in capabilities.normalised_metrics),
     )
@@ -172,7 +173,7 @@ def unpack(batch: RecordBatch, layout: Layout) -> RecordBatch:
         payload = dict(stored)
         notes = _pop_notes(payload, layout)
         if layout.document_key is not None:
-            documents[row] = _unpack_document(payload, layout.document_key, notes)
+            documents[row] = _unpack_document(payload, layout.document_key, notes, layout.text_fields)
         elif "doc" in notes:
             documents[row] = notes["doc"]
         if notes:
@@ -215,19 +216,20 @@ def _pop_notes(payload: Payload, layout: Layout) -> dict[str, Any]:
     """Take the envelope out of a payload; a value under its key that is no envelope is the user's and stays."""
     envelope = payload.get(ENVELOPE_KEY)
     notes = _parse_notes(envelope)
-    if notes or (envelope == "" and ENVELOPE_KEY in layout.text_fields):
-        del payload[ENVELOPE_KEY]
+    if notes or (not envelope and ENVELOPE_KEY in layout.text_fields):
+        payload.pop(ENVELOPE_KEY, None)
     return notes
 
 
-def _unpack_document(payload: Payload, key: str, notes: dict[str, Any]) -> str | None:
+def _unpack_document(payload: Payload, key: str, notes: dict[str, Any], text_fields: frozenset[str]) -> str | None:
     if "doc" in notes:
         if notes.get("key") != "user":
             payload.pop(key, None)  # the filler of a typed field
         document: str | None = notes["doc"]
         return document
     value = payload.get(key)
-    return payload.pop(key) if isinstance(value, str) else None
+    is_document = isinstance(value, str) or (value is None and key in text_fields)
+    return payload.pop(key, None) if is_document else None
 
 
 def _norms(vectors: Mapping[str, VectorColumn], names: frozenset[str]) -> dict[str, list[float | None]]:

@@ -89,11 +89,12 @@ def resource_for(url: str, locator: Locator, role: Role) -> VectorStoreResource:
             f"{mask_url(url)} carries a secret, which the Dagster UI would show.",
             todo=f"Put it into the environment instead: {variables} (or SOURCE_/TARGET_ in front).",
         )
-    values: dict[str, Any] = dict(locator.options)
-    if "tls" in values:
-        values["tls"] = locator.is_tls
-    if "grpc_port" in values:
-        values["grpc_port"] = int(values["grpc_port"])
+    options = dict(locator.options)
+    values: dict[str, Any] = {"tls": locator.is_tls} if options.pop("tls", None) else {}
+    if family == "memory":
+        values |= options
+    elif options:
+        values["options"] = options
     if locator.path:
         values["path"] = locator.path
         if form == "edge":

@@ -71,74 +71,117 @@ def _options(**values: str | bool) -> dict[str, str]:
     return {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items() if value}
 
 
-def _located(family: str, path: str, host: str, port: int, embedded: str = "file", **parts: Any) -> Locator:
-    """Return the locator of a folder or a server; exactly one of them must be named."""
+def _refuse_two_places(family: str, path: str, host: str) -> None:
+    """Refuse a store that is neither a folder nor a server, or both.
+
+    Raises:
+        SpecError: See above.
+    """
     if bool(path) == bool(host):
         raise SpecError(
             f"a {family} resource names {'both a path and a host' if path else 'neither a path nor a host'}.",
             todo="Set path for an embedded store, or host and port for a server.",
         )
-    if path:
-        absolute = str(Path(path).expanduser().absolute())
-        return Locator(f"{family}+{embedded}", _ANY_COLLECTION, path=absolute, secrets=parts["secrets"])
-    return Locator(family, _ANY_COLLECTION, host, port, **parts)
 
 
-class ChromaResource(VectorStoreResource):
+class EmbeddedOrServerResource(VectorStoreResource):
+    """A store that is a folder or file (``path``), or a server (``host``, ``port``).
+
+    Attributes:
+        options: Further options of the store's URL (docs/migrations.md), such as ``ca_file``.
+    """
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+    tls: bool = False
+    options: dict[str, str] = {}  # noqa: RUF012 - a pydantic field, copied for each resource
+
+    def family(self) -> str:
+        """Return the URL scheme of the server form."""
+        raise NotImplementedError
+
+    def embedded_form(self) -> str:
+        """Return what the embedded form adds to the scheme."""
+        return "file"
+
+    def secrets(self) -> dict[str, SecretStr]:
+        """Return the secrets that are set."""
+        raise NotImplementedError
+
+    def locator(self) -> Locator:
+        """See `VectorStoreResource.locator`.
+
+        Raises:
+            SpecError: Both a path and a host are named, or neither.
+        """
+        _refuse_two_places(self.family(), self.path, self.host)
+        if self.path:
+            folder = str(Path(self.path).expanduser().absolute())
+            scheme = f"{self.family()}+{self.embedded_form()}"
+            return Locator(scheme, _ANY_COLLECTION, path=folder, options=self.options)
+        options = {**self.options, **_options(tls=self.tls)}
+        return Locator(
+            self.family(), _ANY_COLLECTION, self.host, self.port or None, options=options, secrets=self.secrets()
+        )
+
+
+class ChromaResource(EmbeddedOrServerResource):
     """Chroma: a folder (``path``) or a server (``host``, ``port``)."""
 
-    path: str = ""
-    host: str = ""
-    port: int = 8000
-    tls: bool = False
-    tenant: str = ""
-    database: str = ""
-    token: str = ""
-
-    def locator(self) -> Locator:
-        """See `VectorStoreResource.locator`."""
-        options = _options(tls=self.tls, tenant=self.tenant, database=self.database)
-        return _located("chroma", self.path, self.host, self.port, options=options, secrets=_secrets(token=self.token))
-
-
-class QdrantResource(VectorStoreResource):
-    """Qdrant: a local folder or an edge folder (``path``, ``engine``), or a server (``host``, ``port``)."""
-
-    path: str = ""
-    engine: str = "local"
-    host: str = ""
-    port: int = 6333
-    grpc_port: int = 6334
-    tls: bool = False
-    api_key: str = ""
-
-    def locator(self) -> Locator:
-        """See `VectorStoreResource.locator`."""
-        if self.engine not in ("local", "edge"):
-            raise SpecError(f"a qdrant resource has the engine {self.engine!r}; expected local or edge.")
-        embedded = "edge" if self.engine == "edge" else "file"
-        options = _options(tls=self.tls, grpc_port=str(self.grpc_port))
-        secrets = _secrets(api_key=self.api_key)
-        return _located("qdrant", self.path, self.host, self.port, embedded, options=options, secrets=secrets)
-
-
-class MilvusResource(VectorStoreResource):
-    """Milvus: a Lite file (``path``) or a server (``host``, ``port``)."""
-
-    path: str = ""
-    host: str = ""
-    port: int = 19530
-    tls: bool = False
-    database: str = ""
     token: str = ""
     user: str = ""
     password: str = ""
 
-    def locator(self) -> Locator:
-        """See `VectorStoreResource.locator`."""
-        options = _options(tls=self.tls, database=self.database)
-        secrets = _secrets(token=self.token, user=self.user, password=self.password)
-        return _located("milvus", self.path, self.host, self.port, options=options, secrets=secrets)
+    def family(self) -> str:
+        """See `EmbeddedOrServerResource.family`."""
+        return "chroma"
+
+    def secrets(self) -> dict[str, SecretStr]:
+        """See `EmbeddedOrServerResource.secrets`."""
+        return _secrets(token=self.token, user=self.user, password=self.password)
+
+
+class QdrantResource(EmbeddedOrServerResource):
+    """Qdrant: a folder (``path``) of the client's local mode or of the real engine (``engine: edge``), or a server."""
+
+    engine: str = "local"
+    api_key: str = ""
+
+    def family(self) -> str:
+        """See `EmbeddedOrServerResource.family`."""
+        return "qdrant"
+
+    def embedded_form(self) -> str:
+        """See `EmbeddedOrServerResource.embedded_form`.
+
+        Raises:
+            SpecError: The engine is neither local nor edge.
+        """
+        forms = {"local": "file", "edge": "edge"}
+        if self.engine not in forms:
+            raise SpecError(f"a qdrant resource has the engine {self.engine!r}; expected local or edge.")
+        return forms[self.engine]
+
+    def secrets(self) -> dict[str, SecretStr]:
+        """See `EmbeddedOrServerResource.secrets`."""
+        return _secrets(api_key=self.api_key)
+
+
+class MilvusResource(EmbeddedOrServerResource):
+    """Milvus: a Lite file (``path``) or a server (``host``, ``port``)."""
+
+    token: str = ""
+    user: str = ""
+    password: str = ""
+
+    def family(self) -> str:
+        """See `EmbeddedOrServerResource.family`."""
+        return "milvus"
+
+    def secrets(self) -> dict[str, SecretStr]:
+        """See `EmbeddedOrServerResource.secrets`."""
+        return _secrets(token=self.token, user=self.user, password=self.password)
 
 
 class MemoryResource(VectorStoreResource):

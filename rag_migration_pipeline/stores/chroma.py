@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from rag_migration_pipeline.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
+    RecordRejectedError,
     SchemaCompatibilityError,
     SpecError,
     StoreRequestError,
@@ -51,7 +52,7 @@ from rag_migration_pipeline.stores.chroma_connection import (
 )
 from rag_migration_pipeline.stores.chroma_errors import driver_errors
 from rag_migration_pipeline.stores.chroma_writing import write_part
-from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit
+from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit, screen
 
 DEFAULT_PORT = 8000
 DEFAULT_TENANT, DEFAULT_DATABASE = "default_tenant", "default_database"
@@ -298,23 +299,39 @@ class ChromaStore(VectorStore):
                 collection=collection,
             )
         reasons = records.reasons_against(batch, spec.vectors[0])
-        if not reasons:
-            return super().upsert(collection, batch)
-        result = super().upsert(collection, batch.take(row for row in range(len(batch)) if row not in reasons))
-        ours = [Rejection(batch.ids[row], STAGE, reason) for row, reason in reasons.items()]
+        possible = batch.take(row for row in range(len(batch)) if row not in reasons) if reasons else batch
+        accepted, rejections = screen(possible, spec, self.capabilities, self.screen_payload)
+        rejections += [Rejection(batch.ids[row], STAGE, reason) for row, reason in reasons.items()]
+        too_large = self._write(collection, accepted)
+        rejections += too_large
         order = {id(record_id): row for row, record_id in enumerate(batch.ids)}
-        rejections = sorted((*result.rejections, *ours), key=lambda rejection: order[id(rejection.record_id)])
-        return WriteResult(result.written, tuple(rejections))
+        rejections.sort(key=lambda rejection: order[id(rejection.record_id)])
+        return WriteResult(len(accepted) - len(too_large), tuple(rejections))
 
     def write(self, collection: str, batch: RecordBatch) -> None:
-        """See `VectorStore.write`; replaces records completely, see ``chroma_writing.py``."""
+        """See `VectorStore.write`; replaces records completely, see ``chroma_writing.py``.
+
+        Raises:
+            RecordRejectedError: A record alone is larger than a request may be; the others are written.
+        """
+        too_large = self._write(collection, batch)
+        if too_large:
+            raise RecordRejectedError(
+                f"{len(too_large)} records are larger than {self.address} takes in one request.",
+                todo="Raise the server's limit, or filter them out.",
+                rejections=tuple(too_large),
+            )
+
+    def _write(self, collection: str, batch: RecordBatch) -> list[Rejection]:
+        too_large: list[Rejection] = []
         for part in cut(batch, self.capabilities.max_batch_count, self.capabilities.max_batch_bytes):
             with self._using(collection) as held:
                 try:
-                    write_part(held, part)
+                    too_large += write_part(held, part)
                 except StoreRequestError as error:
                     self._explain(collection, part, error)
                     raise
+        return too_large
 
     def _explain(self, collection: str, part: RecordBatch, error: StoreRequestError) -> None:
         """Raise a better error where the collection got another dimension since it was described."""

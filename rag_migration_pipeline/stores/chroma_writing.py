@@ -20,37 +20,42 @@ from http import HTTPStatus
 import numpy as np
 
 from rag_migration_pipeline.errors import StoreRequestError
-from rag_migration_pipeline.records import Payload, RecordBatch
+from rag_migration_pipeline.records import Payload, RecordBatch, Rejection
 from rag_migration_pipeline.stores.chroma_collection import ChromaCollection
 from rag_migration_pipeline.stores.chroma_records import is_same_payload
 from rag_migration_pipeline.stores.chroma_schema import URI_KEY
+from rag_migration_pipeline.stores.screening import STAGE
 
 _SHOWN = 5
 
 
-def write_part(collection: ChromaCollection, part: RecordBatch) -> None:
+def write_part(collection: ChromaCollection, part: RecordBatch) -> list[Rejection]:
     """Write records of one request, acknowledged and read back.
 
     Args:
         collection: Where.
         part: Screened records, within the limits of one request.
 
+    Returns:
+        Records that are too large for a request of their own, and are not written.
+
     Raises:
-        StoreRequestError: A record reads back differently whatever is done, or is too large for the store.
+        StoreRequestError: A record reads back differently whatever is done.
     """
     try:
         _send(collection, part, part.payloads)
     except StoreRequestError as error:
-        if len(part) == 1 or error.facts.get("status") != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if error.facts.get("status") != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise
         # The size of a request is known only once it is JSON; the server says where its limit is.
+        if len(part) == 1:
+            return [Rejection(part.ids[0], STAGE, f"the record is too large for one request: {error.what}")]
         half = len(part) // 2
-        write_part(collection, part.slice(0, half))
-        write_part(collection, part.slice(half, len(part)))
-        return
+        return write_part(collection, part.slice(0, half)) + write_part(collection, part.slice(half, len(part)))
     wrong = _wrong_rows(collection, part)
     if wrong:
         _put_right(collection, part.take(wrong), list(wrong.values()))
+    return []
 
 
 def _put_right(collection: ChromaCollection, part: RecordBatch, found: list[Payload]) -> None:

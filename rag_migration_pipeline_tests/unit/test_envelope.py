@@ -248,6 +248,14 @@ def test_a_length_is_kept_only_where_it_is_not_one() -> None:
     assert np.linalg.norm(home - rows, axis=1) == pytest.approx(0, abs=4e-7)
 
 
+def test_null_in_a_typed_document_field_is_no_document_and_no_key() -> None:
+    column = DenseColumn(np.ones((3, 3), np.float32))
+    raw = [{"document": None, ENVELOPE_KEY: None, "n": None}, {"document": "", ENVELOPE_KEY: ""}, {"document": "x"}]
+    home = unpack(RecordBatch(["a", "b", "c"], {"": column}, raw), TYPED)
+    assert home.payloads == [{"n": None}, {}, {}]
+    assert home.documents == [None, "", "x"]
+
+
 def test_absent_vectors_stay_absent() -> None:
     column = DenseColumn(np.array([[3, 4, 0], [0, 0, 0]], np.float32), np.array([True, False]))
     home = unpack(as_stored(pack(RecordBatch([1, 2], {"": column}, [{}, {}]), OPEN), OPEN), OPEN)
@@ -287,7 +295,7 @@ def test_the_layout_reserves_the_names_of_the_collections_own_fields() -> None:
     )
     layout = layout_of(spec, capabilities, "text")
     assert layout.payload.reserved_keys == {ENVELOPE_KEY, "$meta", "pk", "a_field", "b_field"}
-    assert layout.text_fields == {"text"}
+    assert layout.text_fields == {"text", ENVELOPE_KEY}
     assert layout.normalised == {"a"}
     assert layout.id_rule == IdRule(frozenset({IdKind.STRING}), 9, has_empty=True)
 
