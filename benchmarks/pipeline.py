@@ -26,6 +26,7 @@ def migration_values(source: Place, target: Place, range_count: int, validate: s
 
 def prepare_steps(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Callable[[], int]:
     """Return what runs the steps of a migration; the clock stops at the last acknowledgement."""
+    from rag_migration_pipeline.events import publish
     from rag_migration_pipeline.spec import migration_from_spec
     from rag_migration_pipeline.steps.context import open_migration
     from rag_migration_pipeline.steps.range import migrate_range
@@ -34,7 +35,7 @@ def prepare_steps(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Cal
     _time_stores(watch)
 
     def run() -> int:
-        with open_migration(migration, folder / "state", plan=True) as context:
+        with open_migration(migration, folder / "state", publish, plan=True) as context:
             for entry in context.manifest.ranges:
                 migrate_range(context, entry.key)
             watch.stop()

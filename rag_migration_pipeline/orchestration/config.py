@@ -5,7 +5,8 @@ what the options mean (``spec.py``), what a URL says (``locators.py``).
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rag_migration_pipeline.orchestration.resources import (
     VectorStoreResource,
 )
 from rag_migration_pipeline.spec import MigrationOptions, spec_from_values
+from rag_migration_pipeline.stores.registry import settings_for
 
 _RESOURCES: dict[str, type[VectorStoreResource]] = {
     "chroma": ChromaResource,
@@ -42,23 +44,35 @@ def read_migrations(path: Path) -> tuple[list[MigrationDeclaration], dict[str, V
         documents = [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
     except (OSError, yaml.YAMLError) as error:
         raise SpecError(f"cannot read the migrations file {path}: {error}.", todo="See docs/migrations.md.") from error
-    declarations: list[MigrationDeclaration] = []
+    declarations: dict[str, MigrationDeclaration] = {}
     resources: dict[str, VectorStoreResource] = {}
     for position, values in enumerate(documents, start=1):
-        if not isinstance(values, dict):
-            raise SpecError(f"{path}, document {position}: expected a mapping, got {type(values).__name__}.")
-        declaration, pair = declare(values)
-        declarations.append(declaration)
+        with _naming(path, position):
+            declaration, pair = declare(values)
+            if declaration.name in declarations:
+                raise SpecError(f"there is another migration {declaration.name!r}.", todo="Give each its own name.")
+        declarations[declaration.name] = declaration
         resources.update(pair)
-    return declarations, resources
+    return list(declarations.values()), resources
 
 
-def declare(values: Mapping[str, Any]) -> tuple[MigrationDeclaration, dict[str, VectorStoreResource]]:
+@contextmanager
+def _naming(path: Path, position: int) -> Iterator[None]:
+    """Put file and document in front of what is wrong."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"{path}, document {position}: {error.what}", todo=error.todo, **error.facts) from error
+
+
+def declare(values: Any) -> tuple[MigrationDeclaration, dict[str, VectorStoreResource]]:
     """Return one migration and its two resources, from the options of `MigrationSpec`.
 
     Raises:
         SpecError: An option is wrong.
     """
+    if not isinstance(values, Mapping):
+        raise SpecError(f"expected a mapping of options, got {type(values).__name__}.", todo="See docs/migrations.md.")
     spec = spec_from_values(values)
     source, target = parse_locator(spec.source, "source"), parse_locator(spec.target, "target")
     keys = f"{spec.name}_source", f"{spec.name}_target"
@@ -80,10 +94,11 @@ def resource_for(url: str, locator: Locator, role: Role) -> VectorStoreResource:
     """Return the resource of a store URL; its secrets are `dagster.EnvVar`, never values.
 
     Raises:
-        SpecError: The URL carries a secret, which the Dagster UI would show.
+        SpecError: The URL carries a secret, which the Dagster UI would show, or an option that the store does not know.
     """
     family, _, form = locator.scheme.partition("+")
-    if mask_url(url) != url:
+    settings_for(locator)  # a wrong option is told here, not in the first run
+    if parse_locator(url, role, environment={}).secrets:
         variables = ", ".join(SECRETS[family].values())
         raise SpecError(
             f"{mask_url(url)} carries a secret, which the Dagster UI would show.",

@@ -6,6 +6,7 @@ Belongs here: calling the steps and telling Dagster what happened. Does not belo
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,7 +220,11 @@ def catch_up(
     logged = context.instance.get_materialized_partitions(declaration.key("loaded_ranges"))
     for key in sorted(proven - logged):
         receipt = read_receipt(migration.state.receipt(key))
-        _log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
+        is_compared = receipt.counts.get("compared", 0) == len(receipt)
+        with evaluate_range(context, declaration, key) if is_compared else nullcontext():
+            _log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
+        if not declaration.options.keep_staging:
+            migration.state.clear_staging(key)
 
 
 def _log_range(

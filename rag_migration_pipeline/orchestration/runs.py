@@ -4,14 +4,22 @@ Belongs here: what a command needs around a job. Does not belong here: the job (
 """
 
 import os
+import socket
 
 import dagster as dg
 import psutil
 
 PROCESS_TAG = "rag_migration_pipeline/process"
-"""Tag of a run that this module started: boot time, process id and start time, which no two processes share."""
+"""Tag of a run that `run_job` started: host, process id and start time, which no two processes share."""
 
-_OPEN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_OPEN = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_CLOCK_STEP_S = 60.0
+"""How far a process's start time may move: Linux counts it from the boot, whose time follows the adjusted clock."""
 
 
 def run_job(
@@ -28,28 +36,33 @@ def run_job(
         instance=instance,
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": console_level}}}},
-        tags={PROCESS_TAG: _process_mark(os.getpid()) or ""},
+        tags={PROCESS_TAG: _process_mark()},
     )
 
 
 def close_killed_runs(instance: dg.DagsterInstance, job_name: str) -> list[str]:
     """Mark as failed the runs of a job that a killed process left open; returns their ids.
 
-    Only runs that `run_job` started on this machine are looked at; those of living processes are left alone.
+    Only runs that `run_job` started on this host are looked at; those of living processes are left alone.
     """
     closed = []
     for run in instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=_OPEN)):
-        mark = run.tags.get(PROCESS_TAG)
-        if not mark or mark == _process_mark(int(mark.split(":")[1])):
-            continue
-        instance.report_run_failed(run, "The process of this run was killed; finished ranges are kept.")
-        closed.append(run.run_id)
+        if _is_dead(run.tags.get(PROCESS_TAG, "")):
+            instance.report_run_failed(run, "The process of this run was killed; finished ranges are kept.")
+            closed.append(run.run_id)
     return closed
 
 
-def _process_mark(process_id: int) -> str | None:
-    """Return a mark that only this life of a process has, or None where there is no such process."""
+def _process_mark() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def _is_dead(mark: str) -> bool:
+    """Return whether a mark is of a process of this host that is no more; of another host's nothing can be said."""
+    host, process_id, started_s = (mark.rsplit(":", 2) + ["", "", ""])[:3]
+    if host != socket.gethostname() or not process_id.isdigit():
+        return False
     try:
-        return f"{psutil.boot_time():.0f}:{process_id}:{psutil.Process(process_id).create_time():.2f}"
+        return abs(psutil.Process(int(process_id)).create_time() - float(started_s)) > _CLOCK_STEP_S
     except psutil.NoSuchProcess:
-        return None
+        return True

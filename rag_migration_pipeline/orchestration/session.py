@@ -78,19 +78,19 @@ def dagster_failures(declaration: MigrationDeclaration) -> Iterator[None]:
     try:
         yield
     except MigrationError as error:
+        failure = dg.Failure(str(error), failure_metadata(error), allow_retries=isinstance(error, TryAgainError))
         if isinstance(error, RateLimitedError) and error.retry_after_s is not None:
+            failure.__cause__ = error
             retries = declaration.options.max_attempts - 1
-            raise dg.RetryRequested(max_retries=retries, seconds_to_wait=error.retry_after_s) from error
-        raise dg.Failure(
-            description=str(error),
-            metadata=failure_metadata(error),
-            allow_retries=isinstance(error, TryAgainError),
-        ) from error
+            # From the failure: after the last attempt Dagster shows the metadata of the cause, if that is a Failure.
+            raise dg.RetryRequested(max_retries=retries, seconds_to_wait=error.retry_after_s) from failure
+        raise failure from error
     except (dg.Failure, dg.RetryRequested):
         raise
     except Exception as error:
         # A mistake of ours or of the machine: trying again would only delay the message.
-        raise dg.Failure(f"unexpected {type(error).__name__}: {error}", allow_retries=False) from error
+        what = f"unexpected {type(error).__name__}: {error}"
+        raise dg.Failure(what, {"error": type(error).__name__, "what": what}, allow_retries=False) from error
 
 
 def failure_metadata(error: MigrationError) -> dict[str, dg.MetadataValue]:

@@ -11,8 +11,8 @@ record when others are deleted meanwhile.
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +28,8 @@ from rag_migration_pipeline.errors import (
 )
 from rag_migration_pipeline.locators import Locator
 from rag_migration_pipeline.records import (
-    DEFAULT_VECTOR,
     CollectionInfo,
     CollectionSpec,
-    DenseColumn,
     RecordBatch,
     RecordId,
     RecordRange,
@@ -59,6 +57,7 @@ DEFAULT_TENANT, DEFAULT_DATABASE = "default_tenant", "default_database"
 
 _COLLECTIONS_PAGE_COUNT = 100
 _IDS_PAGE_COUNT = 10_000
+_VALUES_PAGE_COUNT = 2_000
 _MAX_IDS_COUNT = 10_000
 """Most ids of one request to read: at 32,766 SQLite runs out of variables (20,000 work, 40,000 fail on 1.5.9)."""
 
@@ -183,11 +182,10 @@ class ChromaStore(VectorStore):
 
     def exists(self, collection: str) -> bool:
         """See `VectorStore.exists`."""
-        try:
+        with suppress(CollectionNotFoundError):
             self._find(collection)
-        except CollectionNotFoundError:
-            return False
-        return True
+            return True
+        return False
 
     def describe(self, collection: str) -> CollectionInfo:
         """See `VectorStore.describe`."""
@@ -222,13 +220,9 @@ class ChromaStore(VectorStore):
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
         self._forget(collection)
-        if not schema.is_name(collection):
-            return
-        try:
-            with self._driver(collection) as api:
+        if schema.is_name(collection):
+            with suppress(CollectionNotFoundError), self._driver(collection) as api:
                 api.delete_collection(name=collection, **self._place)
-        except CollectionNotFoundError:
-            return
 
     # -- reading ----------------------------------------------------------------------------------------------
 
@@ -252,23 +246,28 @@ class ChromaStore(VectorStore):
                 return
             offset += len(ids)
 
+    def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
+        """See `VectorStore.iter_field`; reads payloads without vectors and documents."""
+        offset = 0
+        while True:
+            with self._using(collection) as held:
+                ids, values = held.list_values(key, _VALUES_PAGE_COUNT, offset)
+            if ids:
+                yield [*ids], values
+            if len(ids) < _VALUES_PAGE_COUNT:
+                return
+            offset += len(ids)
+
     def read_range(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
         """See `VectorStore.read_range`; reads the range's ids."""
         pages = self._pages(collection, record_range.ids, page_count)
-        found = records.read_in_order(
-            lambda ids: self._get(collection, ids), pages, self.capabilities.concurrent_readers
-        )
-        for batch in found:
-            if len(batch):
-                yield batch
+        with closing(self._read_in_order(collection, pages)) as found:
+            yield from (batch for batch in found if len(batch))
 
     def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
         """See `VectorStore.fetch`."""
         pages = self._pages(collection, [*dict.fromkeys(ids)], self.capabilities.page_count) or [[]]
-        read = records.read_in_order(
-            lambda page: self._get(collection, page), pages, self.capabilities.concurrent_readers
-        )
-        batch = concatenate(list(read))
+        batch = concatenate(list(self._read_in_order(collection, pages)))
         position = {record_id: row for row, record_id in enumerate(batch.ids)}
         if list(batch.ids) == list(ids):
             return batch
@@ -281,6 +280,10 @@ class ChromaStore(VectorStore):
         possible = [str(record_id) for record_id in ids if records.can_be_id(record_id)]
         return [possible[start : start + size] for start in range(0, len(possible), size)]
 
+    def _read_in_order(self, collection: str, pages: list[list[str]]) -> Generator[RecordBatch, None, None]:
+        readers = self.capabilities.concurrent_readers
+        return records.read_in_order(lambda ids: self._get(collection, ids), pages, readers)
+
     def _get(self, collection: str, ids: list[str]) -> RecordBatch:
         vector = self.spec(collection).vectors[0]
         with self._using(collection) as held:
@@ -292,21 +295,14 @@ class ChromaStore(VectorStore):
         """See `VectorStore.upsert`; also rejects what only a look at vectors and documents shows."""
         spec = self.spec(collection)
         check_vectors_fit(batch, spec)
-        if not isinstance(batch.vectors.get(DEFAULT_VECTOR), DenseColumn):
-            raise SchemaCompatibilityError(
-                f"the batch has no dense vectors, and every record of collection {collection!r} has one.",
-                todo="Name the source's vector that the target takes.",
-                collection=collection,
-            )
+        records.require_vectors(batch, collection)
         reasons = records.reasons_against(batch, spec.vectors[0])
         possible = batch.take(row for row in range(len(batch)) if row not in reasons) if reasons else batch
         accepted, rejections = screen(possible, spec, self.capabilities, self.screen_payload)
         rejections += [Rejection(batch.ids[row], STAGE, reason) for row, reason in reasons.items()]
         too_large = self._write(collection, accepted)
         rejections += too_large
-        order = {id(record_id): row for row, record_id in enumerate(batch.ids)}
-        rejections.sort(key=lambda rejection: order[id(rejection.record_id)])
-        return WriteResult(len(accepted) - len(too_large), tuple(rejections))
+        return WriteResult(len(accepted) - len(too_large), records.in_order_of(batch, rejections))
 
     def write(self, collection: str, batch: RecordBatch) -> None:
         """See `VectorStore.write`; replaces records completely, see ``chroma_writing.py``.

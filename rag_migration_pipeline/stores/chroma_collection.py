@@ -40,6 +40,12 @@ class ChromaCollection:
             answer = self._api._get(limit=limit, offset=offset, include=[], **self._place)
         return list(answer["ids"])
 
+    def list_values(self, key: str, limit: int, offset: int) -> tuple[list[str], list[Any]]:
+        """Return ids as `list_ids`, each with one payload value (None where it is missing)."""
+        with self._driver():
+            answer = self._api._get(limit=limit, offset=offset, include=["metadatas", "uris"], **self._place)
+        return list(answer["ids"]), [payload_of(answer, row).get(key) for row in range(len(answer["ids"]))]
+
     def read(self, ids: Sequence[str], include: Sequence[str]) -> Any:
         """Return the client's answer for these ids, in the store's order."""
         with self._driver():

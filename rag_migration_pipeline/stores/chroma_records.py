@@ -5,12 +5,13 @@ readers. Does not belong here: the requests (``chroma.py``).
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 
+from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.records import (
     DEFAULT_VECTOR,
     DenseColumn,
@@ -18,6 +19,7 @@ from rag_migration_pipeline.records import (
     Payload,
     RecordBatch,
     RecordId,
+    Rejection,
     VectorSpec,
 )
 from rag_migration_pipeline.stores.chroma_schema import URI_KEY
@@ -89,6 +91,26 @@ def _kind(value: Any) -> tuple[type, type | None]:
     return type(value), type(value[0]) if type(value) is list and value else None
 
 
+def require_vectors(batch: RecordBatch, collection: str) -> None:
+    """Refuse a batch without the one vector that every record of a Chroma collection has.
+
+    Raises:
+        SchemaCompatibilityError: The batch has no unnamed dense vectors.
+    """
+    if not isinstance(batch.vectors.get(DEFAULT_VECTOR), DenseColumn):
+        raise SchemaCompatibilityError(
+            f"the batch has no dense vectors, and every record of collection {collection!r} has one.",
+            todo="Name the source's vector that the target takes.",
+            collection=collection,
+        )
+
+
+def in_order_of(batch: RecordBatch, rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:
+    """Return rejections in the order of the batch's rows, by identity: ids may be of any type and come twice."""
+    order = {id(record_id): row for row, record_id in enumerate(batch.ids)}
+    return tuple(sorted(rejections, key=lambda rejection: order.get(id(rejection.record_id), len(batch))))
+
+
 def reasons_against(batch: RecordBatch, vector: VectorSpec) -> dict[int, str]:
     """Return reasons by row why Chroma would not hold a record exactly, beyond what its capabilities say.
 
@@ -128,7 +150,9 @@ def can_be_id(record_id: RecordId) -> bool:
     return record_id != "" and _is_text(record_id)
 
 
-def read_in_order(read: Callable[[PartT], ResultT], parts: Iterable[PartT], reader_count: int) -> Iterator[ResultT]:
+def read_in_order(
+    read: Callable[[PartT], ResultT], parts: Iterable[PartT], reader_count: int
+) -> Generator[ResultT, None, None]:
     """Yield what reading each part gives, in the order of the parts, reading ahead with several readers.
 
     At most ``reader_count + 1`` parts are in memory. When the consumer stops early, what was begun is waited for and

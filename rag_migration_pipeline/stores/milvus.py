@@ -156,6 +156,13 @@ class MilvusStore(VectorStore):
             self._make_readable(collection)
             yield from self._reader.ids(KeyRange(layout, collection), min(page_count, MAX_WINDOW))
 
+    def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
+        """See `VectorStore.iter_field`."""
+        with self._naming(collection):
+            layout = self._layout(collection)
+            self._make_readable(collection)
+            yield from self._reader.values(KeyRange(layout, collection), key, MAX_WINDOW)
+
     def read_range(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
         """See `VectorStore.read_range`; by key, in the order of the keys."""
         with self._naming(collection):

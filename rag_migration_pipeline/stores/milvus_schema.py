@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -139,7 +140,7 @@ class Layout:
     description: str = ""
     properties: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def reserved_keys(self) -> frozenset[str]:
         """Payload keys that would meet the key, a vector or the dynamic field."""
         return frozenset({self.key.name, DYNAMIC_FIELD, *(column.name for column in self.vectors.values())})

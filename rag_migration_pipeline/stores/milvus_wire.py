@@ -220,6 +220,16 @@ def decode_batch(layout: Layout, answer: Any) -> RecordBatch:
     return RecordBatch(ids, vectors, payloads)
 
 
+def decode_values(layout: Layout, name: str, answer: Any, count: int) -> list[Any]:
+    """Return one payload value per record of a query's answer that has its column; None where it is missing."""
+    by_name = {DYNAMIC_FIELD if data.is_dynamic else data.field_name: data for data in answer.fields_data}
+    if name in layout.fields:
+        return _decode_field(layout.fields[name], by_name[name], count)
+    if not layout.has_dynamic or DYNAMIC_FIELD not in by_name:
+        return [None] * count
+    return [payload.get(name) for payload in _decode_json(by_name[DYNAMIC_FIELD].scalars.json_data.data)]
+
+
 def empty_batch(layout: Layout) -> RecordBatch:
     """Return a batch of no records with the collection's vectors."""
     vectors = {

@@ -34,7 +34,7 @@ from rag_migration_pipeline.errors import (
     StoreRequestError,
 )
 from rag_migration_pipeline.locators import Locator
-from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, VectorSpec
+from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, Payload, RecordBatch, RecordId, VectorSpec
 from rag_migration_pipeline.stores import qdrant_schema as schema
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.qdrant_errors import driver_errors
@@ -186,14 +186,27 @@ class EdgeTransport(PointTransport):
         records, next_id = self._scroll(collection, start, count, has_values=False)
         return [record.id for record in records], next_id
 
+    def value_page(
+        self, collection: str, key: str, start: RecordId | None, count: int
+    ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
+        """See `PointTransport.value_page`."""
+        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key])
+        return [record.id for record in records], [record.payload or {} for record in records], next_id
+
     def _scroll(
-        self, collection: str, start: RecordId | None, count: int, *, has_values: bool
+        self,
+        collection: str,
+        start: RecordId | None,
+        count: int,
+        *,
+        has_values: bool,
+        keys: list[str] | None = None,
     ) -> tuple[list[Any], RecordId | None]:
         import qdrant_edge
 
         with self._calling("scroll", collection) as shard:
             request = qdrant_edge.ScrollRequest(
-                offset=start, limit=count, with_payload=has_values, with_vector=has_values
+                offset=start, limit=count, with_payload=keys or has_values, with_vector=has_values
             )
             records, next_id = shard.scroll(request)
         return records, next_id

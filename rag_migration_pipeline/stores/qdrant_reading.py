@@ -4,6 +4,7 @@ Belongs here: the order of ids, ranges, fetching in the order asked, the check b
 requests (the transports), collections (``qdrant.py``, ``qdrant_edge.py``).
 """
 
+import re
 import uuid
 from abc import ABC, abstractmethod
 from bisect import bisect_left
@@ -33,6 +34,8 @@ from rag_migration_pipeline.stores.qdrant_schema import check_dense_float32
 
 _PAGE_BYTES = 32 * 2**20
 _DELETE_COUNT = 10_000
+_VALUES_PAGE_COUNT = 5_000
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class PointTransport(ABC):
     @abstractmethod
     def id_page(self, collection: str, start: RecordId | None, count: int) -> tuple[list[RecordId], RecordId | None]:
         """Return up to ``count`` ids from ``start`` on, and the id after them."""
+
+    @abstractmethod
+    def value_page(
+        self, collection: str, key: str, start: RecordId | None, count: int
+    ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
+        """Return up to ``count`` ids from ``start`` on, payloads with that key only, and the id after them."""
 
     @abstractmethod
     def retrieve(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
@@ -104,6 +113,20 @@ class KeyedStore(VectorStore):
                 ids, next_id = self.points().id_page(collection, next_id, page_count)
             if ids:
                 yield ids
+            if next_id is None:
+                return
+
+    def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
+        """See `VectorStore.iter_field`; a key that Qdrant would take for a path is read with whole records."""
+        if not _PLAIN_KEY.fullmatch(key):
+            yield from super().iter_field(collection, key)
+            return
+        next_id: RecordId | None = None
+        while True:
+            with self._known(collection):
+                ids, payloads, next_id = self.points().value_page(collection, key, next_id, _VALUES_PAGE_COUNT)
+            if ids:
+                yield ids, [payload.get(key) for payload in payloads]
             if next_id is None:
                 return
 

@@ -97,6 +97,22 @@ class GrpcTransport(PointTransport):
         next_id = id_of(answer.next_page_offset) if answer.HasField("next_page_offset") else None
         return [id_of(point.id) for point in answer.result], next_id
 
+    def value_page(
+        self, collection: str, key: str, start: RecordId | None, count: int
+    ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
+        """See `PointTransport.value_page`."""
+        answer = self._call(
+            "Scroll",
+            collection,
+            limit=count,
+            offset=None if start is None else id_fields(start),
+            with_payload={"include": {"fields": [key]}},
+            with_vectors={"enable": False},
+        )
+        next_id = id_of(answer.next_page_offset) if answer.HasField("next_page_offset") else None
+        batch = self._decode(answer.result, CollectionSpec(collection, vectors=(), id_kinds=frozenset()))
+        return [*batch.ids], [*batch.payloads], next_id
+
     def retrieve(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
         """See `PointTransport.retrieve`."""
         answer = self._call(
@@ -168,10 +184,24 @@ class RestTransport(PointTransport):
         records, next_id = self._scroll(collection, start, count, has_values=False)
         return [id_from_json(record["id"]) for record in records], next_id
 
+    def value_page(
+        self, collection: str, key: str, start: RecordId | None, count: int
+    ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
+        """See `PointTransport.value_page`."""
+        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key])
+        ids = [id_from_json(record["id"]) for record in records]
+        return ids, [record.get("payload") or {} for record in records], next_id
+
     def _scroll(
-        self, collection: str, start: RecordId | None, count: int, *, has_values: bool
+        self,
+        collection: str,
+        start: RecordId | None,
+        count: int,
+        *,
+        has_values: bool,
+        keys: list[str] | None = None,
     ) -> tuple[list[dict[str, Any]], RecordId | None]:
-        body: dict[str, Any] = {"limit": count, "with_payload": has_values, "with_vector": has_values}
+        body: dict[str, Any] = {"limit": count, "with_payload": keys or has_values, "with_vector": has_values}
         if start is not None:
             body["offset"] = start
         result = self._call("POST", "/points/scroll", collection, body)
@@ -245,12 +275,29 @@ class LocalTransport(PointTransport):
         records, next_id = self._scroll(collection, start, count, has_values=False)
         return [id_from_json(record.id) for record in records], next_id
 
+    def value_page(
+        self, collection: str, key: str, start: RecordId | None, count: int
+    ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
+        """See `PointTransport.value_page`."""
+        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key])
+        return [id_from_json(record.id) for record in records], [record.payload or {} for record in records], next_id
+
     def _scroll(
-        self, collection: str, start: RecordId | None, count: int, *, has_values: bool
+        self,
+        collection: str,
+        start: RecordId | None,
+        count: int,
+        *,
+        has_values: bool,
+        keys: list[str] | None = None,
     ) -> tuple[list[Any], RecordId | None]:
         with self._calling("scroll", collection) as client:
             records, next_id = client.scroll(
-                collection, limit=count, offset=_client_id(start), with_payload=has_values, with_vectors=has_values
+                collection,
+                limit=count,
+                offset=_client_id(start),
+                with_payload=keys or has_values,
+                with_vectors=has_values,
             )
         return records, None if next_id is None else id_from_json(next_id)
 

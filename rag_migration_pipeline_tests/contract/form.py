@@ -129,20 +129,31 @@ class StoreForm:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def shared(cls, store: VectorStore, capabilities: Capabilities) -> CollectionSpec:
-        """One collection for all laws that write; see `scratch`."""
-        spec = cls.spec_of(capabilities)
-        store.create(spec)
-        return spec
+    def empty_collection(cls, store: VectorStore, capabilities: Capabilities) -> Callable[..., CollectionSpec]:
+        """Return empty collections by what differs from an ordinary spec.
+
+        Collections of one sort are one collection, emptied between the laws: making one takes a server seconds.
+        """
+        made: list[CollectionSpec] = []
+
+        def get(**changes: Any) -> CollectionSpec:
+            for spec in made:
+                if cls.spec_of(capabilities, **changes, name=spec.name) == spec:
+                    ids = [record_id for page in store.iter_ids(spec.name) for record_id in page]
+                    if ids:
+                        store.delete(spec.name, ids)
+                    return spec
+            spec = cls.spec_of(capabilities, **changes)
+            store.create(spec)
+            made.append(spec)
+            return spec
+
+        return get
 
     @pytest.fixture
-    def scratch(self, store: VectorStore, shared: CollectionSpec) -> CollectionSpec:
-        """An empty collection: the class's shared one, emptied (making one takes a server seconds)."""
-        ids = [record_id for page in store.iter_ids(shared.name) for record_id in page]
-        if ids:
-            store.delete(shared.name, ids)
-        assert store.count(shared.name) == 0, "deleting all ids does not empty the collection"
-        return shared
+    def scratch(self, empty_collection: Callable[..., CollectionSpec]) -> CollectionSpec:
+        """An empty ordinary collection."""
+        return empty_collection()
 
     @pytest.fixture
     def create(self, store: VectorStore) -> Iterator[Callable[..., CollectionSpec]]:

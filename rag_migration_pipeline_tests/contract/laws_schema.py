@@ -29,6 +29,7 @@ from rag_migration_pipeline_tests.contract.form import StoreForm
 from rag_migration_pipeline_tests.contract.support import error_of, scanned
 
 Create = Callable[[CollectionSpec], CollectionSpec]
+EmptyCollection = Callable[..., CollectionSpec]
 
 LAYOUTS = ("named", "partial", "sparse", "multi")
 
@@ -38,25 +39,28 @@ class SchemaLaws(StoreForm):
 
     @pytest.mark.parametrize("metric", list(Metric))
     def test_every_metric_is_described_or_refused(
-        self, store: VectorStore, door: Door, capabilities: Capabilities, create: Create, metric: Metric
+        self,
+        store: VectorStore,
+        door: Door,
+        capabilities: Capabilities,
+        empty_collection: EmptyCollection,
+        metric: Metric,
     ) -> None:
         """A collection has the metric and dimension it was created with, or is refused and does not exist."""
         vector = samples.vector_spec(capabilities, metric, dimension=5)
-        spec = self.spec_of(capabilities, vectors=(vector,))
         if metric in capabilities.metrics:
-            create(spec)
+            spec = empty_collection(vectors=(vector,))
             assert store.describe(spec.name).spec.vectors == (vector,)
         else:
+            spec = self.spec_of(capabilities, vectors=(vector,))
             error = error_of(lambda: store.create(spec), SchemaCompatibilityError, f"create with {metric}")
             assert metric.value in str(error)
             assert spec.name not in door.raw_collections()
 
-    def test_every_sort_of_ids_is_described(
-        self, store: VectorStore, capabilities: Capabilities, create: Create
-    ) -> None:
+    def test_every_sort_of_ids_is_described(self, store: VectorStore, empty_collection: EmptyCollection) -> None:
         """A collection has the id kinds it was created with."""
         for kinds in self.id_kind_sets:
-            spec = create(self.spec_of(capabilities, id_kinds=kinds))
+            spec = empty_collection(id_kinds=kinds)
             assert store.describe(spec.name).spec.id_kinds == kinds
 
     def test_id_kinds_that_the_store_lacks_are_refused(
@@ -90,19 +94,19 @@ class SchemaLaws(StoreForm):
             store.drop(spec.name)
 
     def test_a_described_collection_can_be_made_again(
-        self, store: VectorStore, capabilities: Capabilities, create: Create
+        self, store: VectorStore, capabilities: Capabilities, create: Create, empty_collection: EmptyCollection
     ) -> None:
         """Creating what was described under another name gives a collection that is described the same."""
-        spec = create(self.spec_of(capabilities, fields=self.typed_fields, metadata=self.collection_metadata))
+        spec = empty_collection(fields=self.typed_fields, metadata=self.collection_metadata)
         first = store.describe(spec.name).spec
         second = create(replace(first, name=self.spec_of(capabilities).name))
         assert replace(store.describe(second.name).spec, name=first.name) == first
 
     def test_typed_fields_and_metadata_are_described(
-        self, store: VectorStore, capabilities: Capabilities, create: Create
+        self, store: VectorStore, empty_collection: EmptyCollection
     ) -> None:
         """Typed fields and the collection's own metadata are described as they were asked for."""
-        spec = create(self.spec_of(capabilities, fields=self.typed_fields, metadata=self.collection_metadata))
+        spec = empty_collection(fields=self.typed_fields, metadata=self.collection_metadata)
         described = store.describe(spec.name).spec
         assert {field.name: field for field in described.fields} == {field.name: field for field in spec.fields}
         assert dict(described.metadata) == dict(spec.metadata)

@@ -69,10 +69,10 @@ class ValueLaws(StoreForm):
         assert_same_records(records, scanned(store, scratch), scratch, capabilities)
 
     def test_typed_fields_keep_their_values_or_reject_them(
-        self, store: VectorStore, door: Door, capabilities: Capabilities, create: Any
+        self, store: VectorStore, door: Door, capabilities: Capabilities, empty_collection: Any
     ) -> None:
         """Values of a typed field are kept as they are; missing, null and other types are kept or rejected."""
-        spec = create(self.spec_of(capabilities, fields=self.typed_fields))
+        spec = empty_collection(fields=self.typed_fields, metadata=self.collection_metadata)
         fitting = [{field.name: _FITTING[field.type] for field in spec.fields} | {"free": number} for number in (1, 2)]
         result = store.upsert(spec.name, samples.batch_of(samples.sample_ids(2, spec.id_kinds), spec, payloads=fitting))
         assert result == WriteResult(2)
@@ -175,12 +175,12 @@ class ValueLaws(StoreForm):
 
     @pytest.mark.parametrize("metric", list(Metric))
     def test_vectors_of_every_metric_are_kept(
-        self, store: VectorStore, door: Door, capabilities: Capabilities, create: Any, metric: Metric
+        self, store: VectorStore, door: Door, capabilities: Capabilities, empty_collection: Any, metric: Metric
     ) -> None:
         """Vectors are kept as given under every metric that the store has, or as directions where it says so."""
         if metric not in capabilities.metrics:
             return  # the refusal has a law of its own: test_every_metric_is_described_or_refused
-        spec = create(self.spec_of(capabilities, vectors=(samples.vector_spec(capabilities, metric),)))
+        spec = empty_collection(vectors=(samples.vector_spec(capabilities, metric, dimension=5),))
         records = samples.ordinary(7, spec, capabilities)
         store.upsert(spec.name, records)
         assert_same_records(records, door.raw_read(spec.name), spec, capabilities)
@@ -189,23 +189,20 @@ class ValueLaws(StoreForm):
     # -- how ----------------------------------------------------------------------------------------------------
 
     @pytest.fixture
-    def string_scratch(self, scratch: CollectionSpec, capabilities: Capabilities, create: Any) -> CollectionSpec:
-        """An empty collection with string ids, or the scratch collection where the store has none."""
-        return self._scratch_for(IdKind.STRING, scratch, capabilities, create)
+    def string_scratch(self, capabilities: Capabilities, empty_collection: Any) -> CollectionSpec:
+        """An empty collection with string ids, or an ordinary one where the store has none."""
+        return self._scratch_for(IdKind.STRING, capabilities, empty_collection)
 
     @pytest.fixture
-    def integer_scratch(self, scratch: CollectionSpec, capabilities: Capabilities, create: Any) -> CollectionSpec:
-        """An empty collection with integer ids, or the scratch collection where the store has none."""
+    def integer_scratch(self, capabilities: Capabilities, empty_collection: Any) -> CollectionSpec:
+        """An empty collection with integer ids, or an ordinary one where the store has none."""
         kind = IdKind.INT64 if IdKind.INT64 in capabilities.id_kinds else IdKind.UINT64
-        return self._scratch_for(kind, scratch, capabilities, create)
+        return self._scratch_for(kind, capabilities, empty_collection)
 
-    def _scratch_for(
-        self, kind: IdKind, scratch: CollectionSpec, capabilities: Capabilities, create: Any
-    ) -> CollectionSpec:
-        if kind in scratch.id_kinds or kind not in capabilities.id_kinds:
-            return scratch
-        kinds = next(kinds for kinds in self.id_kind_sets if kind in kinds)
-        made: CollectionSpec = create(self.spec_of(capabilities, id_kinds=kinds))
+    def _scratch_for(self, kind: IdKind, capabilities: Capabilities, empty_collection: Any) -> CollectionSpec:
+        sets = [kinds for kinds in self.id_kind_sets if kind in kinds]
+        assert bool(sets) == (kind in capabilities.id_kinds)
+        made: CollectionSpec = empty_collection(id_kinds=sets[0]) if sets else empty_collection()
         return made
 
     @staticmethod

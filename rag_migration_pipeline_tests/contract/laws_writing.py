@@ -262,12 +262,12 @@ class WritingLaws(StoreForm):
         store: VectorStore,
         door: Door,
         capabilities: Capabilities,
-        create: Callable[[CollectionSpec], CollectionSpec],
+        empty_collection: Callable[..., CollectionSpec],
     ) -> None:
         """Every sort of collection that the store can have holds ordinary records of all its id kinds."""
         assert frozenset().union(*self.id_kind_sets) == capabilities.id_kinds
         for kinds in self.id_kind_sets:
-            spec = create(self.spec_of(capabilities, id_kinds=kinds))
+            spec = empty_collection(id_kinds=kinds)
             records: RecordBatch = samples.ordinary(10, spec, capabilities)
             assert store.upsert(spec.name, records) == WriteResult(10)
             assert_same_records(records, door.raw_read(spec.name), spec, capabilities)

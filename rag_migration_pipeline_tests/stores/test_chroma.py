@@ -255,7 +255,7 @@ def test_pages_come_in_order_and_an_early_stop_leaves_no_reader() -> None:
 
     pages = read_in_order(read, range(50), 2)
     assert [next(pages), next(pages)] == [0, 1]
-    pages.close()  # type: ignore[attr-defined]  # it is a generator
+    pages.close()
     assert len(begun) <= 6
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("chroma-reader")]
     with pytest.raises(ZeroDivisionError):

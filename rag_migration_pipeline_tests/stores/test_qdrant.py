@@ -275,16 +275,25 @@ def test_requests_stay_below_the_servers_limit_whatever_the_payloads(store: Any,
 
 
 @pytest.mark.server
-def test_requests_that_are_too_large_for_the_server_are_halved(store: Any, double: QdrantDouble) -> None:
-    store.create(make_spec("docs"))
-    batch = make_batch(list(range(10)))
-    double.reset_counts()
-    double.inject("too_large", operations=["upsert"])
-    if isinstance(store.points(), GrpcTransport):  # the double words it as a rate limit there
-        pytest.skip("tested with a small gRPC limit below")
-    assert store.upsert("docs", batch).written == 10
-    assert double.requests("upsert") == 3
-    assert store.count("docs") == 10
+def test_requests_that_are_too_large_for_a_proxy_are_halved(double: QdrantDouble) -> None:
+    with settings_of(double, "false").open() as store:
+        store.create(make_spec("halved"))
+        double.reset_counts()
+        double.inject("too_large", operations=["upsert"])
+        assert store.upsert("halved", make_batch(list(range(10)))).written == 10
+        assert double.requests("upsert") == 3
+        assert store.count("halved") == 10
+        store.drop("halved")
+
+
+@pytest.mark.server
+def test_a_single_record_above_the_servers_limit_is_refused_for_good(double: QdrantDouble) -> None:
+    with settings_of(double, "false").open() as store:
+        store.create(make_spec("large"))
+        with pytest.raises(StoreRequestError, match="larger than allowed"):
+            store.upsert("large", make_batch([1], payloads=[{"text": "x" * (33 * 2**20)}]))
+        assert store.count("large") == 0
+        store.drop("large")
 
 
 @pytest.mark.server
