@@ -41,7 +41,7 @@ def read_migrations(path: Path) -> tuple[list[MigrationDeclaration], dict[str, V
         SpecError: The file is missing or not YAML, or an option is wrong; names file and document.
     """
     try:
-        documents = [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
+        documents = [document for document in yaml.safe_load_all(path.read_bytes()) if document is not None]
     except (OSError, yaml.YAMLError) as error:
         raise SpecError(f"cannot read the migrations file {path}: {error}.", todo="See docs/migrations.md.") from error
     declarations: dict[str, MigrationDeclaration] = {}

@@ -212,7 +212,7 @@ class ChromaStore(VectorStore):
         with self._driver(spec.name) as api:
             api.create_collection(
                 name=spec.name,
-                configuration=schema.configuration_for(spec),
+                configuration=schema.configuration_for(spec, is_embedded=self.capabilities.is_embedded),
                 metadata=schema.metadata_for(spec),
                 **self._place,
             )

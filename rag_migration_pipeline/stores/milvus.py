@@ -154,7 +154,7 @@ class MilvusStore(VectorStore):
         with self._naming(collection):
             layout = self._layout(collection)
             self._make_readable(collection)
-            yield from self._reader.ids(KeyRange(layout, collection), min(page_count, MAX_WINDOW))
+            yield from self._reader.ids(KeyRange(layout, collection), page_count)
 
     def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
         """See `VectorStore.iter_field`."""

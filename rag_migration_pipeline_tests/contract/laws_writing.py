@@ -208,7 +208,7 @@ class WritingLaws(StoreForm):
         """A batch above the request limits in bytes arrives completely and is read back completely."""
         limit = capabilities.payload.max_bytes
         size_bytes = self.bulk_text_bytes if limit is None else min(self.bulk_text_bytes, limit - 2_000)
-        count = int(self.bulk_bytes * scale) // size_bytes
+        count = int(self.bulk_bytes * min(scale, 3)) // size_bytes
         texts = [chr(ord("a") + number % 26) * size_bytes for number in range(count)]
         texts[0] = "small"
         records = samples.ordinary(count, scratch, capabilities)

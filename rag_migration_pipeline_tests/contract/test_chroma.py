@@ -23,6 +23,8 @@ class ChromaForm(StoreForm):
     """What both forms of Chroma share."""
 
     id_kind_sets = (frozenset({IdKind.STRING}),)
+    bulk_count = 6_000  # above the 5,461 records of one request
+    bulk_bytes = 20 * 2**20  # no limit in bytes was met (1.5.9); indexing texts takes seconds
     collection_metadata: ClassVar[dict[str, Any]] = {"purpose": "tests", "number": 1, "share": 0.5, "is_old": False}
 
     @classmethod

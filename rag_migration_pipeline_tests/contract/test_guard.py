@@ -13,17 +13,106 @@ from rag_migration_pipeline_tests.contract.laws import EmbeddedStoreLaws, Laws, 
 from rag_migration_pipeline_tests.contract.laws_persistence import EmbeddedLaws, ServerLaws
 from rag_migration_pipeline_tests.contract.test_memory import TestMemory
 
-LAWS_OF_EVERY_STORE = """
-LAWS_OF_EVERY
-""".split()
+LAWS_OF_EVERY_STORE = [
+    "test_a_batch_of_no_records_changes_nothing",
+    "test_a_batch_without_documents_removes_old_ones",
+    "test_a_closed_store_says_so",
+    "test_a_collection_made_round_the_store_is_described",
+    "test_a_deleted_record_can_be_written_again",
+    "test_a_described_collection_can_be_made_again",
+    "test_a_dimension_above_the_limit_is_refused",
+    "test_a_dropped_collection_is_gone_and_can_be_made_anew",
+    "test_a_dropped_collection_leaves_nothing_to_the_next_one",
+    "test_a_fetch_reads_what_was_written_round_the_store",
+    "test_a_missing_collection_is_named",
+    "test_a_payload_of_many_keys_is_kept",
+    "test_a_range_of_deleted_records_reads_as_empty",
+    "test_a_range_without_stop_reads_to_the_end",
+    "test_a_scan_reads_what_was_written_round_the_store",
+    "test_a_source_is_read_like_any_store",
+    "test_a_source_refuses_every_write",
+    "test_a_store_opens_again_from_pickled_settings",
+    "test_a_wrong_dimension_names_both",
+    "test_all_problems_of_a_spec_are_named_at_once",
+    "test_an_empty_collection_reads_as_empty",
+    "test_an_existing_collection_is_not_created_again",
+    "test_an_id_that_comes_twice_is_written_once",
+    "test_an_impossible_dimension_is_refused",
+    "test_an_upsert_replaces_a_record_completely",
+    "test_any_split_into_ranges_gives_each_record_once",
+    "test_asking_for_what_is_missing_creates_nothing",
+    "test_awkward_documents_are_kept_or_rejected",
+    "test_awkward_payload_keys_are_kept_or_rejected",
+    "test_awkward_payload_values_are_kept_or_rejected",
+    "test_close_may_be_repeated",
+    "test_collection_names_are_used_as_they_are_or_refused",
+    "test_collections_are_listed",
+    "test_count_equals_the_scan",
+    "test_delete_removes_exactly_the_given_records",
+    "test_deleting_what_is_missing_is_quiet",
+    "test_every_metric_is_described_or_refused",
+    "test_every_sort_of_ids_is_described",
+    "test_extreme_vectors_are_kept_or_rejected",
+    "test_fetch_answers_once_for_each_time_asked",
+    "test_fetch_keeps_ids_of_other_kinds_apart",
+    "test_fetch_keeps_the_order_and_leaves_out_the_missing",
+    "test_fetch_of_nothing_or_of_missing_ids_is_empty",
+    "test_finish_loading_changes_no_record",
+    "test_hostile_string_ids_stay_themselves",
+    "test_id_kinds_that_the_store_lacks_are_refused",
+    "test_ids_are_listed_once_at_any_page_size",
+    "test_ids_of_the_wrong_type_or_kind_are_rejected",
+    "test_inputs_are_not_changed",
+    "test_integer_ids_at_the_edges_stay_themselves",
+    "test_loading_twice_equals_loading_once",
+    "test_more_bytes_than_one_request_holds_arrive",
+    "test_more_records_than_one_request_holds_arrive",
+    "test_ordinary_records_of_every_id_kind_are_held",
+    "test_other_vector_layouts_are_kept_or_refused",
+    "test_ranges_can_be_read_in_any_order_and_again",
+    "test_ranges_survive_the_loss_of_their_first_record",
+    "test_read_vectors_are_contiguous_arrays_of_the_declared_type",
+    "test_reading_survives_changes_made_meanwhile",
+    "test_records_that_disagree_about_a_key_are_kept_apart",
+    "test_records_without_their_vector_are_kept_or_refused",
+    "test_records_written_round_the_store_are_replaced",
+    "test_secrets_are_shown_nowhere",
+    "test_settings_are_frozen_values",
+    "test_several_readers_read_the_same",
+    "test_several_writers_write_the_same",
+    "test_the_address_names_the_store_and_no_collection",
+    "test_the_count_is_exact_after_changes",
+    "test_the_description_is_plain_data",
+    "test_two_opened_stores_see_each_others_writes",
+    "test_typed_fields_and_metadata_are_described",
+    "test_typed_fields_keep_their_values_or_reject_them",
+    "test_values_that_json_does_not_have_are_rejected",
+    "test_vectors_arrive_from_any_memory_layout",
+    "test_vectors_of_another_name_are_refused",
+    "test_vectors_of_every_metric_are_kept",
+    "test_what_is_read_belongs_to_the_reader",
+    "test_what_is_written_can_be_read_round_the_store",
+    "test_what_is_written_is_read_at_once",
+    "test_what_was_written_does_not_change_with_the_input",
+]
 
-LAWS_OF_FOLDERS = """
-LAWS_OF_FOLDERS_
-""".split()
+LAWS_OF_FOLDERS = [
+    "test_a_folder_has_one_process_at_a_time",
+    "test_a_folder_that_is_no_database_stays_as_it_is",
+    "test_a_missing_folder_stays_missing",
+    "test_a_source_folder_is_the_same_before_and_after_reading",
+    "test_a_target_folder_is_created",
+    "test_folders_are_the_same_by_any_path",
+    "test_what_is_written_outlives_the_store",
+]
 
-LAWS_OF_SERVERS = """
-LAWS_OF_SERVERS_
-""".split()
+LAWS_OF_SERVERS = [
+    "test_a_server_that_vanishes_may_be_tried_again",
+    "test_an_error_of_a_vanished_server_keeps_its_cause",
+    "test_an_unknown_host_is_named",
+    "test_an_unreachable_server_is_named",
+    "test_what_is_written_is_read_by_another_process",
+]
 
 
 def laws_of(form: type) -> dict[str, Callable[..., Any]]:

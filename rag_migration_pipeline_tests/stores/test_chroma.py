@@ -228,7 +228,11 @@ def test_index_settings_are_copied_from_chroma_to_chroma(store: ChromaStore) -> 
     assert read.settings["hnsw"]["ef_construction"] == 42
     copied = CollectionSpec(**{**vars(read), "name": spec_of().name, "vectors": (VectorSpec(3, Metric.DOT),)})
     store.create(copied)
-    assert store.describe(copied.name).spec.settings["hnsw"] == read.settings["hnsw"]
+    made = store.describe(copied.name).spec.settings["hnsw"]
+    chosen = {"sync_threshold"}  # an engine in this process is given one that survives a kill
+    assert {k: v for k, v in made.items() if k not in chosen} == {
+        k: v for k, v in read.settings["hnsw"].items() if k not in chosen
+    }
 
 
 def test_a_metric_in_the_metadata_cannot_contradict_the_spec(store: ChromaStore) -> None:
