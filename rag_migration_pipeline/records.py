@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -293,6 +294,11 @@ class RecordBatch:
 
     def size_bytes(self) -> int:
         """Return the approximate size in bytes: exact for dense vectors and documents, an estimate for payloads."""
+        return self._size_bytes
+
+    @cached_property
+    def _size_bytes(self) -> int:
+        """The size, computed once: several steps ask for it."""
         total = sum(_column_bytes(column) for column in self.vectors.values())
         total += sum(len(text) for text in self.documents or () if text)
         return total + sum(payload_bytes(payload) for payload in self.payloads) + 16 * len(self.ids)
@@ -300,7 +306,7 @@ class RecordBatch:
 
 def payload_bytes(payload: Payload) -> int:
     """Return a cheap estimate of a payload's size in bytes; strings count their characters."""
-    return sum(len(key) + (len(value) if isinstance(value, str) else 16) for key, value in payload.items())
+    return sum(map(len, payload)) + sum([len(value) if isinstance(value, str) else 16 for value in payload.values()])
 
 
 def _column_bytes(column: VectorColumn) -> int:
@@ -374,7 +380,7 @@ def cut(batch: RecordBatch, max_count: int, max_bytes: int) -> Iterator[RecordBa
     mean_bytes = max(1, batch.size_bytes() // len(batch))
     step = max(1, min(max_count, max_bytes // mean_bytes))
     for start in range(0, len(batch), step):
-        part = batch.slice(start, start + step)
+        part = batch.slice(start, start + step) if step < len(batch) else batch
         if len(part) > 1 and part.size_bytes() > max_bytes:
             yield from cut(part, max(1, len(part) // 2), max_bytes)
         else:

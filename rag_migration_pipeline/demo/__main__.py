@@ -51,7 +51,7 @@ def _run(folder: DemoFolder, console: Console) -> int:
     with show_progress(console, "fill Chroma") as progress:
         count = fill_chroma(folder.source, COLLECTION, on_progress=progress.advance_to)
     console.print(f"source: {count} documents of the Python standard library in Chroma", highlight=False)
-    definitions = build_definitions()
+    definitions = build_definitions(with_demo=True)
     legs = []
     for declaration in demo_migrations():
         legs.append(_run_leg(declaration, definitions, instance, console))

@@ -113,10 +113,11 @@ def compare_with_receipt(context: MigrationContext, receipt: Receipt) -> Finding
     """Read the records of a receipt back in batches and compare digests and sketches."""
     findings = Findings()
     size = context.target.capabilities.page_count
-    for start in range(0, len(receipt), size):
-        ids = receipt.ids[start : start + size]
-        found = context.target.fetch(context.migration.target_collection, ids)
-        findings += _compare_page(receipt, range(start, start + len(ids)), found, context.target_layout.normalised)
+    pages = [range(start, min(start + size, len(receipt))) for start in range(0, len(receipt), size)]
+    asked = (receipt.ids[rows.start : rows.stop] for rows in pages)
+    answers = context.target.fetch_pages(context.migration.target_collection, asked)
+    for rows, found in zip(pages, answers, strict=True):
+        findings += _compare_page(receipt, rows, found, context.target_layout.normalised)
     return findings
 
 
@@ -184,8 +185,10 @@ def _find_extra(context: MigrationContext, outside: set[RecordId], *, is_odd: bo
     extra: list[str] = []
     seen: set[RecordId] = set()
     for page in context.target.iter_ids(context.migration.target_collection):
-        extra += [id_text(i) for i in page if i not in expected or i in seen]
-        seen.update(page)
+        for record_id in page:
+            if record_id in seen or record_id not in expected:
+                extra.append(id_text(record_id))
+            seen.add(record_id)
     gone = expected - seen
     changed = {id_text(i): "was in the target before the migration, and is gone" for i in outside - seen}
     if is_odd and not extra and not gone:

@@ -5,6 +5,7 @@ whole collection (``steps/report.py``).
 """
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -78,16 +79,31 @@ def validate_batches(
     Rejected records are not expected. With validation off or by counts nothing is read here.
     """
     is_full = context.migration.options.validate_target is Validation.FULL
-    for packed, rejections in loaded:
+    waiting: deque[tuple[PackedBatch, tuple[Rejection, ...], RecordBatch, Sequence[RecordId]]] = deque()
+    loading_s = 0.0
+
+    def ask() -> Iterator[Sequence[RecordId]]:
+        nonlocal loading_s
         begun = time.perf_counter()
-        expected, source_ids = _without(packed, rejections)
-        findings = _compare_with_target(context, expected) if is_full and len(expected) else Findings()
+        for packed, rejections in loaded:
+            loading_s += time.perf_counter() - begun
+            waiting.append((packed, rejections, *_without(packed, rejections)))
+            yield waiting[-1][2].ids
+            begun = time.perf_counter()
+
+    begun = time.perf_counter()
+    for found in (
+        context.target.fetch_pages(context.migration.target_collection, ask()) if is_full else map(_none, ask())
+    ):
+        packed, rejections, expected, source_ids = waiting.popleft()
+        findings = Findings() if found is None else _compare_with_target(context, expected, found)
         receipt = make_receipt(expected, source_ids, is_exact=context.has_exact_vectors)
         receipt.counts.update(
             written=len(expected), skipped=len(packed.skipped), rejected=len(rejections), compared=findings.compared
         )
-        report_batch(context, range_key, "validate", expected, time.perf_counter() - begun)
+        report_batch(context, range_key, "validate", expected, time.perf_counter() - begun - loading_s)
         yield findings, receipt
+        begun, loading_s = time.perf_counter(), 0.0
 
 
 def prove_range(
@@ -166,8 +182,11 @@ def compare_batches(
     return Findings(len(left), missing, extra, changed)
 
 
-def _compare_with_target(context: MigrationContext, expected: RecordBatch) -> Findings:
-    found = context.target.fetch(context.migration.target_collection, expected.ids)
+def _none(_ids: Sequence[RecordId]) -> None:
+    """Stand for an answer where nothing is asked."""
+
+
+def _compare_with_target(context: MigrationContext, expected: RecordBatch, found: RecordBatch) -> Findings:
     layout, tolerance = context.target_layout, context.target.capabilities.vector_tolerance
     return compare_batches(expected, found, layout.normalised, tolerance)
 

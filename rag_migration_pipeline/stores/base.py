@@ -8,7 +8,7 @@ through `VectorStore.upsert`, ``steps/validate.py`` reads back through `VectorSt
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from rag_migration_pipeline.records import (
     Rejection,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities
+from rag_migration_pipeline.stores.read_ahead import read_in_order
 from rag_migration_pipeline.stores.screening import screen
 
 
@@ -156,6 +157,15 @@ class VectorStore(ABC):
 
         Reads see every acknowledged write of any client.
         """
+
+    def fetch_pages(self, collection: str, pages: Iterable[Sequence[RecordId]]) -> Iterator[RecordBatch]:
+        """Yield `fetch` of each page of ids, in turn, reading ahead where several readers help.
+
+        A page sees every write that was acknowledged before the first page was asked for, and every write through this
+        store that was acknowledged before the page's ids were given.
+        """
+        readers = self.capabilities.concurrent_readers
+        yield from read_in_order(lambda ids: self.fetch(collection, ids), pages, readers)
 
     def scan(self, collection: str, page_count: int | None = None) -> Iterator[RecordBatch]:
         """Yield all records in the store's order."""

@@ -50,6 +50,7 @@ from rag_migration_pipeline.stores.chroma_connection import (
 )
 from rag_migration_pipeline.stores.chroma_errors import driver_errors
 from rag_migration_pipeline.stores.chroma_writing import write_part
+from rag_migration_pipeline.stores.read_ahead import read_in_order
 from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit, screen
 
 DEFAULT_PORT = 8000
@@ -57,7 +58,7 @@ DEFAULT_TENANT, DEFAULT_DATABASE = "default_tenant", "default_database"
 
 _COLLECTIONS_PAGE_COUNT = 100
 _IDS_PAGE_COUNT = 10_000
-_VALUES_PAGE_COUNT = 2_000
+_VALUES_PAGE_COUNT = 10_000
 _MAX_IDS_COUNT = 10_000
 """Most ids of one request to read: at 32,766 SQLite runs out of variables (20,000 work, 40,000 fail on 1.5.9)."""
 
@@ -282,7 +283,7 @@ class ChromaStore(VectorStore):
 
     def _read_in_order(self, collection: str, pages: list[list[str]]) -> Generator[RecordBatch, None, None]:
         readers = self.capabilities.concurrent_readers
-        return records.read_in_order(lambda ids: self._get(collection, ids), pages, readers)
+        return read_in_order(lambda ids: self._get(collection, ids), pages, readers)
 
     def _get(self, collection: str, ids: list[str]) -> RecordBatch:
         vector = self.spec(collection).vectors[0]

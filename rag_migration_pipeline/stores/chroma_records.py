@@ -1,13 +1,11 @@
 """Records as Chroma's requests and answers hold them, and what of a batch Chroma would change.
 
-Belongs here: columns <-> answers, comparing what was read back with what was written, pages in order from several
-readers. Does not belong here: the requests (``chroma.py``).
+Belongs here: columns <-> answers, comparing what was read back with what was written. Does not belong here: the
+requests (``chroma.py``).
 """
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +21,6 @@ from rag_migration_pipeline.records import (
     VectorSpec,
 )
 from rag_migration_pipeline.stores.chroma_schema import URI_KEY
-
-PartT = TypeVar("PartT")
-ResultT = TypeVar("ResultT")
 
 EVERYTHING = ("embeddings", "metadatas", "documents", "uris")
 
@@ -148,28 +143,3 @@ def _is_text(text: Any) -> bool:
 def can_be_id(record_id: RecordId) -> bool:
     """Return whether a record with that id can exist; asking for others would be refused."""
     return record_id != "" and _is_text(record_id)
-
-
-def read_in_order(
-    read: Callable[[PartT], ResultT], parts: Iterable[PartT], reader_count: int
-) -> Generator[ResultT, None, None]:
-    """Yield what reading each part gives, in the order of the parts, reading ahead with several readers.
-
-    At most ``reader_count + 1`` parts are in memory. When the consumer stops early, what was begun is waited for and
-    nothing new is begun.
-    """
-    if reader_count == 1:
-        yield from map(read, parts)
-        return
-    with ThreadPoolExecutor(reader_count, thread_name_prefix="chroma-reader") as pool:
-        ahead: deque[Future[ResultT]] = deque()
-        try:
-            for part in parts:
-                ahead.append(pool.submit(read, part))
-                if len(ahead) > reader_count:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()

@@ -13,7 +13,9 @@ import base64
 import os
 import re
 import socket
+import threading
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ from rag_migration_pipeline.errors import (
     SpecError,
     StoreLockedError,
     StoreRequestError,
-    StoreTimeoutError,
     StoreUnavailableError,
     TryAgainError,
 )
@@ -39,6 +40,7 @@ class Connection:
     """A channel to a Milvus server or to Milvus Lite.
 
     Attributes:
+        database: The database that requests are about; empty for the default.
         is_lite: Whether Milvus Lite answers.
         version: The server's version, e.g. (2, 3, 5).
     """
@@ -68,6 +70,7 @@ class Connection:
         Raises:
             StoreUnavailableError: Nothing answers there in time.
             AuthenticationError: The credentials are refused.
+            CollectionNotFoundError: There is no such database.
         """
         from pymilvus.grpc_gen import milvus_pb2_grpc
 
@@ -75,7 +78,8 @@ class Connection:
         self.timeout_s = timeout_s
         self.is_lite = False
         self.version: tuple[int, ...] = ()
-        self._metadata = [("dbname", database)] if database else []
+        self.database = database
+        self._metadata = []
         if credentials:
             self._metadata.append(("authorization", base64.b64encode(credentials.encode()).decode()))
         self._is_closed = False
@@ -83,6 +87,9 @@ class Connection:
         self._stub = milvus_pb2_grpc.MilvusServiceStub(self._channel)
         try:
             self._greet()
+            if database:
+                self._refuse_missing_database()
+                self._metadata.append(("dbname", database))
         except BaseException:
             self.close()
             raise
@@ -121,29 +128,11 @@ class Connection:
         self._channel.close()
 
     def _greet(self) -> None:
-        from pymilvus.grpc_gen import common_pb2, milvus_pb2
+        """Learn who answers, and that it lets us in."""
+        from pymilvus.grpc_gen import milvus_pb2
 
-        client = common_pb2.ClientInfo(sdk_type="Python", sdk_version="3.0.2", host=socket.gethostname())
-        timeout_s = min(self.timeout_s, CONNECT_TIMEOUT_S)
         try:
-            info = self.call("Connect", milvus_pb2.ConnectRequest(client_info=client), "the connection", timeout_s)
-        except StoreTimeoutError as error:  # a host that swallows packets is as unreachable as one that refuses them
-            raise StoreUnavailableError(
-                f"nothing answers at {self.address} within {timeout_s:g} s.",
-                todo="Check host, port, TLS and firewall, and that Milvus runs there.",
-                address=self.address,
-            ) from error
-        except TryAgainError as error:
-            raise StoreUnavailableError(
-                f"Milvus cannot be reached at {self.address}: {error.what}",
-                todo="Check host, port and TLS, and that Milvus runs there.",
-                address=self.address,
-            ) from error
-        tags = info.server_info.build_tags
-        self.is_lite = "milvus_lite" in tags
-        self.version = tuple(int(part) for part in re.findall(r"\d+", tags)[:3])
-        # Milvus 2.3.5 greets everybody; credentials are looked at with the first real request.
-        try:
+            self._introduce()
             self.call("ShowCollections", milvus_pb2.ShowCollectionsRequest(), "the login")
         except AuthenticationError as error:
             raise AuthenticationError(
@@ -151,6 +140,37 @@ class Connection:
                 todo="Set MILVUS_TOKEN (user:password), or MILVUS_USER and MILVUS_PASSWORD.",
                 address=self.address,
             ) from error
+
+    def _introduce(self) -> None:
+        import pymilvus
+        from pymilvus.grpc_gen import common_pb2, milvus_pb2
+
+        host = socket.gethostname()
+        client = common_pb2.ClientInfo(sdk_type="Python", sdk_version=pymilvus.__version__, host=host)
+        timeout_s = min(self.timeout_s, CONNECT_TIMEOUT_S)
+        try:
+            info = self.call("Connect", milvus_pb2.ConnectRequest(client_info=client), "the connection", timeout_s)
+        except TryAgainError as error:  # a host that swallows packets is as unreachable as one that refuses them
+            raise StoreUnavailableError(
+                f"Milvus cannot be reached at {self.address}: {error.what}",
+                todo="Check host, port, TLS and firewall, and that Milvus runs there.",
+                address=self.address,
+            ) from error
+        tags = info.server_info.build_tags
+        self.is_lite = "milvus_lite" in tags
+        self.version = tuple(int(part) for part in re.findall(r"\d+", tags)[:3])
+
+    def _refuse_missing_database(self) -> None:
+        from pymilvus.grpc_gen import milvus_pb2
+
+        names = self.call("ListDatabases", milvus_pb2.ListDatabasesRequest(), "listing databases").db_names
+        if self.database not in names:
+            raise CollectionNotFoundError(
+                f"there is no database {self.database!r} in {self.address}; databases there: "
+                f"{', '.join(sorted(names))}.",
+                todo="Check the name, or create the database.",
+                address=self.address,
+            )
 
 
 def _channel(endpoint: str, tls: bytes | None, tls_server_name: str) -> Any:
@@ -201,8 +221,8 @@ def connect(settings: MilvusSettings, endpoint: str) -> Connection:
 # -- Milvus Lite in this process -----------------------------------------------------------------------------------
 
 
-def open_folder(settings: MilvusSettings, opened: ExitStack, *, create: bool) -> str:
-    """Open a Milvus Lite folder in this process, once however often it is asked for, and return its endpoint.
+def open_folder(settings: MilvusSettings, opened: ExitStack, *, create: bool) -> tuple[str, threading.Lock]:
+    """Open a Milvus Lite folder in this process, once however often it is asked for.
 
     Opening writes to it only where the last user was killed: Lite then turns its log into data files. A first load
     after that adds index files. Neither changes a record.
@@ -211,6 +231,9 @@ def open_folder(settings: MilvusSettings, opened: ExitStack, *, create: bool) ->
         settings: Name the folder.
         opened: Takes what gives the folder back.
         create: Whether it may be made.
+
+    Returns:
+        The endpoint that answers for it, and the lock that all its writers in this process take.
 
     Raises:
         CollectionNotFoundError: It does not exist, and must not be made.
@@ -229,12 +252,22 @@ def open_folder(settings: MilvusSettings, opened: ExitStack, *, create: bool) ->
         raise SpecError(
             f"{path} holds something else than a Milvus Lite folder.", todo="Choose a new path, e.g. one ending in .db."
         )
-    _, _, port = _folders.acquire(path)
+    running = _folders.acquire(path)
     opened.callback(_folders.release, path)
-    return f"127.0.0.1:{port}"
+    return f"127.0.0.1:{running.port}", running.write_turn
 
 
-def _start_lite(path: str) -> tuple[Any, Any, int]:
+@dataclass(frozen=True)
+class _Running:
+    """Milvus Lite in this process: its gRPC server, its database, its port on loopback, and the turn to write."""
+
+    server: Any
+    database: Any
+    port: int
+    write_turn: threading.Lock
+
+
+def _start_lite(path: str) -> _Running:
     from milvus_lite.adapter.grpc.server import start_server_in_thread
     from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
 
@@ -251,13 +284,12 @@ def _start_lite(path: str) -> tuple[Any, Any, int]:
         raise SpecError(
             f"{path} cannot be opened as a Milvus Lite folder: {error}.", todo="Check the path and its permissions."
         ) from error
-    return server, database, port
+    return _Running(server, database, port, threading.Lock())
 
 
-def _stop_lite(running: tuple[Any, Any, int]) -> None:
-    server, database, _ = running
-    server.stop(grace=STOP_GRACE_S).wait()
-    database.close()
+def _stop_lite(running: _Running) -> None:
+    running.server.stop(grace=STOP_GRACE_S).wait()
+    running.database.close()
 
 
 _folders = SharedHandles(_start_lite, _stop_lite)

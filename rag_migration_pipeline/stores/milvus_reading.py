@@ -55,18 +55,41 @@ class KeyRange:
     stop: RecordId | None = None
 
 
+class Moment:
+    """The time at which several reads see a server's collections: not before any write of ours."""
+
+    def __init__(self, reader: "Reader") -> None:
+        """Wait with the question for the time until the first read."""
+        self._reader = reader
+        self._state = (-1, 0)  # writes known of, time; one object, because several threads read
+
+    def timestamp(self) -> int:
+        """Return the time, a later one after a write through this store; see `Reader.timestamp`."""
+        write_count, timestamp = self._state
+        if write_count != self._reader.write_count:
+            write_count = self._reader.write_count
+            timestamp = self._reader.timestamp()
+            self._state = (write_count, timestamp)
+        return timestamp
+
+
 class Reader:
-    """Reads loaded collections over one connection."""
+    """Reads loaded collections over one connection.
+
+    Attributes:
+        write_count: Writes through the same store that were acknowledged; whoever writes counts them.
+    """
 
     def __init__(self, connection: Connection) -> None:
         """Keep the connection, which somebody else closes."""
         self._connection = connection
         self._is_lite = connection.is_lite
         self._has_timestamps = not connection.is_lite
+        self.write_count = 0
 
     def count(self, collection: str) -> int:
         """Return the exact number of records; records that share a key are counted one by one."""
-        answer = self._query(collection, "", ["count(*)"], self._timestamp())
+        answer = self._query(collection, "", ["count(*)"], self.timestamp())
         return int(answer.fields_data[0].scalars.long_data.data[0])
 
     def ids(self, keys: KeyRange, page_count: int) -> Iterator[list[RecordId]]:
@@ -93,18 +116,19 @@ class Reader:
             for start in range(0, len(batch), page_count):
                 yield batch.slice(start, start + page_count)
 
-    def fetch(self, layout: Layout, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+    def fetch(self, layout: Layout, collection: str, ids: Sequence[RecordId], moment: Moment) -> RecordBatch:
         """Return the records with these keys, each once, in any order.
 
         Args:
             layout: The collection's columns.
             collection: Its name.
             ids: Different keys, of the kind that the collection holds.
+            moment: When; a time of long ago costs no waiting.
         """
         if not ids:
             return empty_batch(layout)
         step = _rows_within(layout.row_bytes + _ASSUMED_PAYLOAD_BYTES, FETCH_COUNT)
-        timestamp = self._timestamp()
+        timestamp = moment.timestamp()
         return concatenate(
             [
                 self._fetch_some(layout, collection, ids[start : start + step], timestamp)
@@ -128,7 +152,7 @@ class Reader:
 
         Milvus Lite's pages may be larger than asked for.
         """
-        timestamp = self._timestamp()
+        timestamp = self.timestamp()
         after: RecordId | None = None
         largest = min(page_count, MAX_WINDOW)
         if self._is_lite:
@@ -155,7 +179,7 @@ class Reader:
             row_bytes = max(1, answer.ByteSize() // len(ids))
             after = ids[-1]
 
-    def _timestamp(self) -> int:
+    def timestamp(self) -> int:
         """Return the server's time now; 0 asks for a fresh one with each query (Strong)."""
         from pymilvus.grpc_gen import milvus_pb2
 

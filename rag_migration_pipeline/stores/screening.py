@@ -14,10 +14,15 @@ from rag_migration_pipeline.records import (
     CollectionSpec,
     DenseColumn,
     IdKind,
+    MultiColumn,
     Payload,
     RecordBatch,
     RecordId,
     Rejection,
+    SparseColumn,
+    VectorColumn,
+    VectorKind,
+    VectorSpec,
     id_kind,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities
@@ -45,7 +50,7 @@ def screen(
     Raises:
         SchemaCompatibilityError: Vector names or dimensions do not fit; this concerns the whole batch.
     """
-    check_vectors_fit(batch, spec)
+    check_vectors_fit(batch, spec, has_partial_vectors=capabilities.has_partial_vectors)
     reasons = _vector_reasons(batch, capabilities)
     seen: set[RecordId] = set()
     for position, record_id in enumerate(batch.ids):
@@ -69,8 +74,16 @@ def screen(
     return batch.take(position for position in range(len(batch)) if position not in reasons), rejections
 
 
-def check_vectors_fit(batch: RecordBatch, spec: CollectionSpec) -> None:
-    """Refuse a batch whose vectors have other names or dimensions than the collection.
+_COLUMNS = {VectorKind.DENSE: DenseColumn, VectorKind.SPARSE: SparseColumn, VectorKind.MULTI: MultiColumn}
+
+
+def check_vectors_fit(batch: RecordBatch, spec: CollectionSpec, *, has_partial_vectors: bool = True) -> None:
+    """Refuse a batch whose vectors have other names, layouts or dimensions than the collection.
+
+    Args:
+        batch: The records.
+        spec: The collection, as read from the store.
+        has_partial_vectors: Whether a batch may leave out one of the collection's vectors.
 
     Raises:
         SchemaCompatibilityError: Lists all mismatches at once.
@@ -81,17 +94,32 @@ def check_vectors_fit(batch: RecordBatch, spec: CollectionSpec) -> None:
         for name in batch.vectors
         if name not in expected
     ]
-    for name, column in batch.vectors.items():
-        if name in expected and isinstance(column, DenseColumn) and expected[name].dimension is not None:
-            got = column.values.shape[1]
-            if got != expected[name].dimension:
-                problems.append(f"vector {name!r}: expected dimension {expected[name].dimension}, got {got}")
+    if len(batch) and not has_partial_vectors:
+        problems += [f"vector {name!r} is missing" for name in expected if name not in batch.vectors]
+    problems += [
+        problem
+        for name, column in batch.vectors.items()
+        if name in expected and (problem := _misfit(column, expected[name])) is not None
+    ]
     if problems:
         raise SchemaCompatibilityError(
             f"the batch does not fit collection {spec.name!r}: {'; '.join(problems)}.",
             todo="Choose another target collection, or create it with the source's vectors.",
             collection=spec.name,
         )
+
+
+def _misfit(column: VectorColumn, vector: VectorSpec) -> str | None:
+    if not isinstance(column, _COLUMNS[vector.kind]):
+        return f"vector {vector.name!r}: expected {vector.kind} vectors, got a {type(column).__name__}"
+    if isinstance(column, DenseColumn):
+        found = {column.values.shape[1]}
+    elif isinstance(column, MultiColumn):
+        found = {array.shape[1] for array in column.values if array is not None}
+    else:
+        return None
+    wrong = sorted(found - {vector.dimension})
+    return f"vector {vector.name!r}: expected dimension {vector.dimension}, got {wrong[0]}" if wrong else None
 
 
 def _vector_reasons(batch: RecordBatch, capabilities: Capabilities) -> dict[int, str]:

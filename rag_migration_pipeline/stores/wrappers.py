@@ -4,7 +4,7 @@ Belongs here: behaviour that is the same for every store. Does not belong here: 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from rag_migration_pipeline.errors import ReadOnlyStoreError
@@ -69,6 +69,11 @@ class WrapperStore(VectorStore):
         """See `VectorStore.fetch`."""
         self.before("fetch", collection)
         return self.inner.fetch(collection, ids)
+
+    def fetch_pages(self, collection: str, pages: Iterable[Sequence[RecordId]]) -> Iterator[RecordBatch]:
+        """See `VectorStore.fetch_pages`."""
+        self.before("fetch_pages", collection)
+        yield from self.inner.fetch_pages(collection, pages)
 
     def scan(self, collection: str, page_count: int | None = None) -> Iterator[RecordBatch]:
         """See `VectorStore.scan`."""
