@@ -31,10 +31,10 @@ types: venv ## mypy, strict on the package
 	$(BIN)/mypy
 
 test: venv ## The tests (at most 12 minutes on two cores)
-	$(BIN)/python -m pytest --scale 1
+	$(BIN)/python -m pytest --scale=1
 
 test-full: venv ## The tests with more examples, more kills (at most 90 minutes)
-	$(BIN)/python -m pytest --scale 10
+	$(BIN)/python -m pytest --scale=10
 
 demo: venv ## A real collection travels Chroma -> Qdrant -> Milvus -> Chroma and is compared
 	@$(BIN)/python -m rag_migration_pipeline.demo

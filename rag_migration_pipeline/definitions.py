@@ -17,7 +17,9 @@ from rag_migration_pipeline.orchestration.resources import StateResource
 CONFIG_VARIABLE = "RAG_MIGRATE_CONFIG"
 
 
-def build_definitions(*, config: Path | None = None, with_demo: bool | None = None, **resources: object) -> dg.Definitions:
+def build_definitions(
+    *, config: Path | None = None, with_demo: bool | None = None, **resources: object
+) -> dg.Definitions:
     """Return fresh Definitions.
 
     Args:

@@ -209,7 +209,25 @@ def _parse_notes(envelope: Any) -> dict[str, Any]:
         notes = decode(envelope)
     except ValueError:
         return {}
-    return notes if isinstance(notes, dict) and notes.get("v") == VERSION else {}
+    return notes if isinstance(notes, dict) and _is_ours(notes) else {}
+
+
+def _is_ours(notes: dict[str, Any]) -> bool:
+    """Return whether a JSON object is an envelope; one that is damaged stays in the payload like any user's value."""
+    if notes.get("v") != VERSION or not notes.keys() <= {"v", "id", "doc", "key", "norm", "payload"}:
+        return False
+    try:
+        id_from_text(notes.get("id", "string:"))
+    except (ValueError, AttributeError):
+        return False
+    lengths = notes.get("norm", {})
+    return (
+        isinstance(notes.get("doc", ""), str | None)
+        and notes.get("key", "user") == "user"
+        and isinstance(notes.get("payload", {}), dict)
+        and isinstance(lengths, dict)
+        and all(isinstance(length, float) for length in lengths.values())
+    )
 
 
 def _pop_notes(payload: Payload, layout: Layout) -> dict[str, Any]:

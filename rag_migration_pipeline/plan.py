@@ -142,6 +142,8 @@ def _vector_problems(source: CollectionSpec, capabilities: Capabilities) -> list
         label = f"vector {vector.name!r}" if vector.name else "the vector"
         if vector.kind not in capabilities.vector_kinds:
             problems.append(f"{label} is {vector.kind}, {capabilities.store} is not written with such vectors yet")
+        elif vector.kind is not VectorKind.DENSE:
+            problems.append(f"{label} is {vector.kind}, only dense vectors are carried yet")
         elif vector.metric not in capabilities.metrics:
             known = ", ".join(sorted(capabilities.metrics))
             problems.append(f"{label} has the metric {vector.metric}, {capabilities.store} has {known}")
@@ -179,7 +181,7 @@ def _mismatches(source: CollectionSpec, target: CollectionSpec) -> list[str]:
 def _new_target(
     migration: Migration, source: CollectionSpec, ids: Sequence[RecordId], capabilities: Capabilities
 ) -> CollectionSpec:
-    """Return the spec of a target collection that can hold these ids and the source's vectors."""
+    """Return the spec of a target collection that holds these ids, with the source's vectors and user metadata."""
     key = migration.target.document_key
     length = capabilities.max_text_field_bytes
     fields: tuple[FieldSpec, ...] = ()
@@ -195,7 +197,6 @@ def _new_target(
         id_kinds=kinds,
         fields=fields,
         settings={},
-        metadata={},
         id_field=None,
         max_id_length_bytes=_id_length(ids, capabilities) if IdKind.STRING in kinds else None,
     )

@@ -110,7 +110,8 @@ class Migration:
         """
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise SpecError(f"migration name {self.name!r}: expected lower-case letters, digits and underscores.")
-        if (self.source.address, self.source_collection) == (self.target.address, self.target_collection):
+        source, target = _one_loopback(self.source.address), _one_loopback(self.target.address)
+        if (source, self.source_collection) == (target, self.target_collection):
             raise SpecError(
                 f"migration {self.name!r}: the target is the source: {self.source.address}, "
                 f"collection {self.source_collection!r}.",
@@ -145,6 +146,11 @@ def spec_from_values(values: Mapping[str, Any]) -> MigrationSpec:
             for e in error.errors(include_url=False)
         )
         raise SpecError(f"the migration's options are wrong: {problems}.", todo="See docs/migrations.md.") from error
+
+
+def _one_loopback(address: str) -> str:
+    """Return an address with one spelling for this host."""
+    return re.sub(r"://(127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?=[:/?]|$)", "://localhost", address)
 
 
 def _place(store: StoreSettings, collection: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--scale",
         type=float,
         default=float(os.environ.get("RAG_TEST_SCALE", "1")),
-        help="size of examples and number of random examples: 1 (default) in make test, 10 in make test-full",
+        help="size and number of examples: --scale=1 in make test, --scale=10 in make test-full (with the sign)",
     )
 
 
@@ -42,14 +42,22 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("scaled")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Turn the gaps of a store form into strict xfail marks on its laws."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Turn the gaps of a store form into strict xfail marks; show one skipped law of a form that cannot run here."""
+    away: set[type] = set()
+    kept, dropped = [], []
     for item in items:
         form = getattr(item, "cls", None)
         gap = gap_of(form, item.name) if form is not None else None
         if gap is not None:
             reason = f"{gap.kind}: {gap.reason}"
             item.add_marker(pytest.mark.xfail(reason=reason, raises=gap.raises, strict=True))
+        (dropped if form in away else kept).append(item)
+        if form is not None and getattr(form, "is_away", False):
+            away.add(form)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

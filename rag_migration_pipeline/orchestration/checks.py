@@ -89,6 +89,9 @@ def _range_check(declaration: MigrationDeclaration) -> dg.AssetChecksDefinition:
         with migration_context(context, declaration) as migration:
             for key in context.op_execution_context.partition_keys:
                 migration.manifest.entry(key)
+                if not migration.state.receipt(key).exists():
+                    problems[key] = "no receipt: not loaded yet, or the last proof of the whole contradicted it"
+                    continue
                 findings = compare_with_receipt(migration, read_receipt(migration.state.receipt(key)))
                 if not findings.is_clean:
                     problems[key] = findings.summary()

@@ -12,7 +12,6 @@ import dagster as dg
 
 from rag_migration_pipeline.errors import MigrationError, RateLimitedError, TryAgainError
 from rag_migration_pipeline.events import (
-    BatchDone,
     Event,
     ManifestMade,
     RangeProven,
@@ -59,10 +58,12 @@ def _open(context: ExecutionContext, declaration: MigrationDeclaration, *, plan:
 
 
 def _emit(log: Any, event: Event) -> None:
-    """Log what a person wants to read in a run, and publish everything."""
-    if isinstance(event, BatchDone):
-        log.debug("%s: %d records in %.3f s", event.step, event.records, event.duration_s)
-    elif isinstance(event, RecordsRejected):
+    """Log what a person wants to read in a run, and publish everything.
+
+    `BatchDone` is not logged: Dagster stores every message, which takes 12 ms on SQLite (1.13.27), and a range's
+    metadata tell the seconds of its steps.
+    """
+    if isinstance(event, RecordsRejected):
         for rejection in event.rejections[:20]:
             log.error("rejected %r: %s", rejection.record_id, rejection.reason)
     elif isinstance(event, RecordsSkipped):

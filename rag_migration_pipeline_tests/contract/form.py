@@ -26,6 +26,7 @@ class StoreForm:
 
     Attributes:
         label: What the docs call the form.
+        documented_as: Column of the docs' table of abilities, where it is not the label.
         gaps: Laws that the form does not keep; filled by the marks of ``gaps.py``.
         id_kind_sets: The id kinds that a collection of this store can have, one set per sort of collection.
         typed_fields: Fields of a schema that the store can be asked for.
@@ -33,11 +34,12 @@ class StoreForm:
         bulk_count: Records of the law that writes more than one request holds.
         bulk_bytes: Bytes of the law that writes more than one request holds.
         bulk_text_bytes: Size of one text in that law.
+        is_away: The store cannot be reached here; one law is shown as skipped, with the reason.
         is_server: The store is reached over the network, so it can vanish.
-        is_persistent: What is written outlives the process.
     """
 
     label: ClassVar[str] = ""
+    documented_as: ClassVar[str] = ""
     gaps: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     id_kind_sets: ClassVar[tuple[frozenset[IdKind], ...]] = ()
     typed_fields: ClassVar[tuple[FieldSpec, ...]] = ()
@@ -45,8 +47,8 @@ class StoreForm:
     bulk_count: ClassVar[int] = 12_000
     bulk_bytes: ClassVar[int] = 40 * 2**20
     bulk_text_bytes: ClassVar[int] = 2**20
+    is_away: ClassVar[bool] = False
     is_server: ClassVar[bool] = False
-    is_persistent: ClassVar[bool] = True
 
     # -- what a form supplies ---------------------------------------------------------------------------------
 

@@ -15,7 +15,19 @@ from rag_migration_pipeline_tests.contract.doors import Door
 from rag_migration_pipeline_tests.contract.form import StoreForm
 from rag_migration_pipeline_tests.contract.support import error_of, operations
 
-OPERATIONS = ("describe", "count", "iter_ids", "read_range", "fetch", "scan", "upsert", "write", "delete")
+OPERATIONS = (
+    "describe",
+    "count",
+    "iter_ids",
+    "iter_field",
+    "read_range",
+    "fetch",
+    "fetch_pages",
+    "scan",
+    "upsert",
+    "write",
+    "delete",
+)
 
 SECRET = "s3cr3t-Xyzzy-4711"
 

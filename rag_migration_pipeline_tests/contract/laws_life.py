@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from rag_migration_pipeline.records import CollectionSpec, RecordBatch
+from rag_migration_pipeline.stores.abilities import abilities
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline_tests.contract.comparison import assert_same_records
@@ -45,6 +46,10 @@ class LifeLaws(StoreForm):
         with pickle.loads(pickle.dumps(settings)).open(create=False) as again:
             assert again.capabilities == capabilities
             assert_same_records(sample, scanned(again, filled), filled, capabilities)
+
+    def test_the_documented_abilities_are_the_stores_own(self, capabilities: Capabilities) -> None:
+        """The table of abilities in the docs shows what the opened store declares."""
+        assert abilities()[self.documented_as or self.label] == capabilities
 
     def test_the_address_names_the_store_and_no_collection(
         self, settings: StoreSettings, store: VectorStore, filled: CollectionSpec

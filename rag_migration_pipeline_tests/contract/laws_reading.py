@@ -3,10 +3,12 @@
 The records were written by the back door, so that a reader's mistake cannot hide behind a writer's.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pytest
 
-from rag_migration_pipeline.records import CollectionSpec, DenseColumn, RecordBatch
+from rag_migration_pipeline.records import CollectionSpec, DenseColumn, RecordBatch, RecordId
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline_tests.contract import samples
@@ -43,6 +45,19 @@ class ReadingLaws(StoreForm):
         assert [len(page) for page in pages if len(page) > page_count] == []
         assert sorted(map(repr, ids)) == sorted(map(repr, sample.ids))
         assert ids == all_ids(store, filled.name)
+
+    @pytest.mark.parametrize("key", ["title", "number", "whole_float", "is_public", "score", "no.such[0]key", ""])
+    def test_one_payload_value_is_listed_with_each_id(
+        self, store: VectorStore, filled: CollectionSpec, sample: RecordBatch, key: str
+    ) -> None:
+        """Listing one payload value gives the ids as `iter_ids` does, each with its value and its type, or None."""
+        pages = list(store.iter_field(filled.name, key))
+        assert [len(ids) for ids, _ in pages] == [len(values) for _, values in pages]
+        ids = [record_id for page, _ in pages for record_id in page]
+        values = [value for _, page in pages for value in page]
+        assert ids == all_ids(store, filled.name)
+        expected = dict(zip(map(repr, sample.ids), (payload.get(key) for payload in sample.payloads), strict=True))
+        assert [repr(value) for value in values] == [repr(expected[repr(record_id)]) for record_id in ids]
 
     @pytest.mark.parametrize("page_count", PAGE_COUNTS)
     def test_any_split_into_ranges_gives_each_record_once(
@@ -103,6 +118,37 @@ class ReadingLaws(StoreForm):
         """An id that is asked for twice is answered twice, at its places."""
         first, second = sample.ids[2], sample.ids[1]
         assert list(store.fetch(filled.name, [first, second, first]).ids) == [first, second, first]
+
+    def test_pages_of_ids_are_fetched_in_turn(
+        self, store: VectorStore, filled: CollectionSpec, sample: RecordBatch, capabilities: Capabilities
+    ) -> None:
+        """Page after page of ids is answered as `fetch` answers it, with nothing for a page of missing ids."""
+        missing = samples.sample_ids(2, filled.id_kinds, start=6_000)
+        pages = [
+            sample.ids[5:9],
+            missing,
+            [sample.ids[20], missing[0], sample.ids[0]],
+            *([i] for i in sample.ids[10:14]),
+        ]
+        found = list(store.fetch_pages(filled.name, iter(pages)))
+        assert [list(batch.ids) for batch in found] == [[i for i in page if i not in missing] for page in pages]
+        rows = [*range(5, 9), 20, 0, *range(10, 14)]
+        assert_same_records(sample.take(rows), joined(iter(found), filled), filled, capabilities)
+
+    def test_pages_see_writes_made_before_their_ids_were_given(
+        self, store: VectorStore, scratch: CollectionSpec, capabilities: Capabilities
+    ) -> None:
+        """A page that is asked for after a write through the same store sees that write."""
+        records = samples.ordinary(12, scratch, capabilities)
+
+        def written_pages() -> Iterator[Sequence[RecordId]]:
+            for start in range(0, 12, 3):
+                store.upsert(scratch.name, records.slice(start, start + 3))
+                yield records.ids[start : start + 3]
+
+        found = list(store.fetch_pages(scratch.name, written_pages()))
+        assert [len(batch) for batch in found] == [3, 3, 3, 3]
+        assert_same_records(records, joined(iter(found), scratch), scratch, capabilities)
 
     def test_fetch_of_nothing_or_of_missing_ids_is_empty(self, store: VectorStore, filled: CollectionSpec) -> None:
         """No ids, or only ids that do not exist, give a batch of no records."""

@@ -27,7 +27,6 @@ class TestMemory(Laws):
         FieldSpec("tags", "array", element_type="string"),
     )
     collection_metadata: ClassVar = {"purpose": "tests", "nested": {"list": [1, None]}}
-    is_persistent = False
 
     @pytest.fixture(scope="class")
     @classmethod

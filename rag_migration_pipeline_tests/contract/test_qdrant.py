@@ -104,6 +104,7 @@ class TestQdrantDoubleGrpc(QdrantServerForm):
     """`qdrant://` with gRPC, to the double in front of the real engine."""
 
     label = "Qdrant double, gRPC"
+    documented_as = "Qdrant server"
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -117,6 +118,7 @@ class TestQdrantDoubleRest(QdrantServerForm):
     """`qdrant://` with REST alone, to the double in front of the real engine."""
 
     label = "Qdrant double, REST"
+    documented_as = "Qdrant server"
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -130,6 +132,7 @@ class TestQdrantServer(QdrantServerForm):
     """`qdrant://` to the server that QDRANT_URL names."""
 
     label = "Qdrant server"
+    is_away = not QDRANT_URL
 
     @pytest.fixture(scope="class")
     @classmethod

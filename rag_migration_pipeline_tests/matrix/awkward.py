@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from rag_migration_pipeline.records import DenseColumn, RecordBatch
+from rag_migration_pipeline_tests.contract import samples
 from rag_migration_pipeline_tests.contract.comparison import value_differences
 
 DIMENSION = 6
 RELATIVE_ERROR = 1e-6
+COLLECTION_METADATA = {"description": "naïve 漢字 🜚", "number": 1, "share": 0.5, "is_old": False}
 ENVELOPE = "_rmp_envelope"
 
 TEXT_IDS = (
@@ -35,7 +37,14 @@ _SIMPLE: tuple[dict[str, Any], ...] = (
     {},
     {"text": "naïve 漢字 🜚 'q' \"Q\" \\", "empty": "", "digits": "007", "yes": "true"},
     {"true": True, "false": False, "one": 1, "zero": 0, "minus": -1, "float": 0.25, "whole": 1.0},
-    {"max": 2**63 - 1, "min": -(2**63), "odd": 2**53 + 1, "tiny": 5e-324, "large": 1.7976931348623157e308, "pi": 0.1 + 0.2},
+    {
+        "max": 2**63 - 1,
+        "min": -(2**63),
+        "odd": 2**53 + 1,
+        "tiny": 5e-324,
+        "large": 1.7976931348623157e308,
+        "pi": 0.1 + 0.2,
+    },
     {"texts": ["a", "b", "a"], "ints": [1, 2], "floats": [1.0, 2.5], "bools": [True, False], "one": [""]},
     {"a.b": 1, "ü": 2, "with space": 3, "quote'\"": 4, "k" * 200: 5, "vector": 6, "pk": 7, "payload": 8},
     {"long": "y" * 10_000},
@@ -57,7 +66,9 @@ def awkward_vectors(count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return values.astype(np.float32)
 
 
-def _batch(ids: Sequence[Any], payloads: Sequence[dict[str, Any]], documents: Sequence[str | None] | None) -> RecordBatch:
+def _batch(
+    ids: Sequence[Any], payloads: Sequence[dict[str, Any]], documents: Sequence[str | None] | None
+) -> RecordBatch:
     return RecordBatch(list(ids), {"": DenseColumn(awkward_vectors(len(ids)))}, list(payloads), documents)
 
 
@@ -97,11 +108,31 @@ def milvus_text_records() -> RecordBatch:
 def milvus_integer_records() -> RecordBatch:
     """INT64 keys, negative ones too, and typed fields: title VARCHAR, year INT64, score DOUBLE, flag BOOL."""
     payloads = [
-        {"title": f"t{row}" if row % 3 else "", "year": (2**63 - 1, -5, 0)[row % 3], "score": row / 7, "flag": row % 2 == 0}
+        {
+            "title": f"t{row}" if row % 3 else "",
+            "year": (2**63 - 1, -5, 0)[row % 3],
+            "score": row / 7,
+            "flag": row % 2 == 0,
+        }
         for row in range(len(INTEGER_IDS))
     ]
     extra = _in_turns(({}, {"note": None}, {"tags": ["a", 1]}), len(payloads))
     return _batch(INTEGER_IDS, [{**a, **b} for a, b in zip(payloads, extra, strict=True)], None)
+
+
+MAX_VALUE_CHARACTERS = 10_000
+"""Longer samples are left out: a Milvus text field ends at 65,535 bytes, and that limit has a test of its own."""
+
+
+def everything(ids: Sequence[Any]) -> RecordBatch:
+    """Return records with every awkward key and value of the contract's samples, and documents of all sorts."""
+    values = [value for value in samples.AWKWARD_VALUES if len(repr(value)) <= MAX_VALUE_CHARACTERS]
+    texts = [value for value in values if isinstance(value, str)]
+    keys = [key for key in samples.AWKWARD_KEYS if isinstance(key, str)]
+    payloads: list[dict[str, Any]] = [{"value": value, "document": value} for value in values]
+    payloads += [{key: values[row % len(values)]} for row, key in enumerate(keys)] + [dict.fromkeys(keys, 1)]
+    assert len(payloads) <= len(ids), f"{len(payloads)} payloads want as many ids"
+    return _batch(ids, _in_turns(payloads, len(ids)), _in_turns([None, *texts], len(ids)))
 
 
 # -- what a record means ----------------------------------------------------------------------------------------------

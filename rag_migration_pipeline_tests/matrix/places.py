@@ -6,16 +6,16 @@ what is moved (``awkward.py``), what must hold (the tests).
 
 import itertools
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rag_migration_pipeline.records import CollectionSpec, FieldSpec, IdKind, Metric, RecordBatch, VectorSpec
 from rag_migration_pipeline.spec import Migration, MigrationOptions
-from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import Report, prove_collection
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline_tests.contract.doors import Door
 from rag_migration_pipeline_tests.matrix import awkward
 
@@ -29,6 +29,7 @@ class Place:
     settings: StoreSettings
     store: VectorStore
     door: Door
+    filled: dict[tuple[str, Metric], str] = field(default_factory=dict)
 
     def meaning(self, collection: str) -> awkward.Meaning:
         """Return what lies in a collection, read through the back door."""
@@ -39,27 +40,38 @@ class Place:
 class Start:
     """What a source is filled with: records, and the collection that a user of the store would make for them."""
 
+    label: str
     store: str
     records: RecordBatch
     id_kind: IdKind
     fields: tuple[FieldSpec, ...] = ()
 
     def fill(self, place: Place, metric: Metric) -> str:
-        """Make and fill a collection through the back door; return its name."""
+        """Make and fill a collection through the back door, once; tests only read it. Return its name."""
+        known = (self.label, metric)
+        if known not in place.filled:
+            place.filled[known] = self._fill(place, metric)
+        return place.filled[known]
+
+    def _fill(self, place: Place, metric: Metric) -> str:
         name = fresh_name()
         kinds = frozenset({IdKind.UINT64, IdKind.UUID}) if self.store == "qdrant" else frozenset({self.id_kind})
         vector = VectorSpec(awkward.DIMENSION, metric)
-        place.door.raw_create(CollectionSpec(name, (vector,), kinds, self.fields, max_id_length_bytes=400))
+        place.door.raw_create(
+            CollectionSpec(
+                name, (vector,), kinds, self.fields, {}, awkward.COLLECTION_METADATA, max_id_length_bytes=400
+            )
+        )
         place.door.raw_write(name, self.records)
         return name
 
 
 TYPED = (FieldSpec("title", "string"), FieldSpec("year", "int"), FieldSpec("score", "float"), FieldSpec("flag", "bool"))
 STARTS = {
-    "chroma": Start("chroma", awkward.chroma_records(), IdKind.STRING),
-    "qdrant": Start("qdrant", awkward.qdrant_records(), IdKind.UINT64),
-    "milvus": Start("milvus", awkward.milvus_text_records(), IdKind.STRING),
-    "milvus_integers": Start("milvus", awkward.milvus_integer_records(), IdKind.INT64, TYPED),
+    "chroma": Start("chroma", "chroma", awkward.chroma_records(), IdKind.STRING),
+    "qdrant": Start("qdrant", "qdrant", awkward.qdrant_records(), IdKind.UINT64),
+    "milvus": Start("milvus", "milvus", awkward.milvus_text_records(), IdKind.STRING),
+    "milvus_integers": Start("milvus_integers", "milvus", awkward.milvus_integer_records(), IdKind.INT64, TYPED),
 }
 TARGETS = ("chroma", "qdrant", "milvus")
 
@@ -88,8 +100,8 @@ def _clear(store: VectorStore) -> None:
 
 
 def migration_between(source: Place, collection: str, target: Place, into: str) -> Migration:
-    """Return a migration in ranges of 7 and pages of 3, so that there are several of each."""
-    options = MigrationOptions(range_count=7, page_count=3)
+    """Return a migration in ranges of 13 and pages of 5, so that there are several of each."""
+    options = MigrationOptions(range_count=13, page_count=5)
     return Migration("matrix", source.settings, collection, target.settings, into, options)
 
 

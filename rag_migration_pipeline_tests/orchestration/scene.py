@@ -5,10 +5,8 @@ Belongs here: what the tests of the Dagster layer set up and look at. Does not b
 
 import re
 import uuid
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
-from rag_migration_pipeline.errors import StoreUnavailableError
+from rag_migration_pipeline.errors import MigrationError, StopError, StoreUnavailableError
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.factory import migration_definitions
 from rag_migration_pipeline.orchestration.resources import StateResource
@@ -25,7 +23,7 @@ from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, 
 from rag_migration_pipeline.spec import MigrationOptions
 from rag_migration_pipeline.state import StateFolder, state_folder
 from rag_migration_pipeline.steps.manifest import open_manifest
-from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
 from rag_migration_pipeline.stores.memory import MemorySettings, forget_space
 from rag_migration_pipeline.stores.wrappers import FaultyStore
 
@@ -45,6 +43,7 @@ class WatchedResource:
     Attributes:
         calls: Operation -> how often it was asked for, over all runs.
         fault: Called before each operation; may raise.
+        poison: Record id -> error of a write with that record.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -52,6 +51,7 @@ class WatchedResource:
         self.inner = settings
         self.calls: Counter[str] = Counter()
         self.fault: Fault = lambda _operation, _collection: None
+        self.poison: dict[str, MigrationError] = {}
 
     def settings(self) -> StoreSettings:
         """See `VectorStoreResource.settings`."""
@@ -66,11 +66,25 @@ class WatchedResource:
         return self._watched(self.inner.open(create=True))
 
     def _watched(self, store: VectorStore) -> VectorStore:
-        return FaultyStore(store, self._before)
+        return _Watched(store, self)
 
-    def _before(self, operation: str, collection: str | None) -> None:
-        self.calls[operation] += 1
-        self.fault(operation, collection)
+
+class _Watched(FaultyStore):
+    def __init__(self, inner: VectorStore, resource: WatchedResource) -> None:
+        super().__init__(inner, self._watch)
+        self._resource = resource
+
+    def _watch(self, operation: str, collection: str | None) -> None:
+        self._resource.calls[operation] += 1
+        self._resource.fault(operation, collection)
+
+    def upsert(self, collection: str, batch: RecordBatch) -> WriteResult:
+        """Refuse a batch with a poisoned record, after it was counted."""
+        for record_id, error in [*self._resource.poison.items()]:
+            if record_id in batch.ids:
+                self.before("upsert", collection)  # which may heal the store for the next time
+                raise error
+        return super().upsert(collection, batch)
 
 
 @dataclass
@@ -129,7 +143,9 @@ class Scene:
     @property
     def keys(self) -> list[str]:
         """The partition keys of the stored manifest, in order."""
-        return [entry.key for entry in open_manifest(self.folder, self.declaration.migration(Bag(self.resources))).ranges]
+        return [
+            entry.key for entry in open_manifest(self.folder, self.declaration.migration(Bag(self.resources))).ranges
+        ]
 
     def migrate(self) -> dg.ExecuteInProcessResult:
         """Run the job."""
@@ -217,6 +233,5 @@ def failures(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, str]]:
     return said
 
 
-def unavailable(*_: object) -> None:
-    """Fail as a store that cannot be reached does."""
-    raise StoreUnavailableError("the store is away.", todo="Start it.")
+AWAY = StoreUnavailableError("the store is away.", todo="Start it.")
+REFUSED = StopError("the store refuses this.", todo="Allow it.")

@@ -49,6 +49,7 @@ def test_lists_of_ids_share_a_digest_only_if_equal(first: list[str], second: lis
 
 def test_ids_of_other_kinds_have_other_digests() -> None:
     assert digest_ids([7]) != digest_ids(["7"])
+    assert digest_ids(["a", "b"]) != digest_ids(["astring:b"]), "where one id ends and the next begins counts"
     assert digest_ids(["a", "b"]) != digest_ids(["b", "a"])
     assert digest_ids(["\ud800"]) != digest_ids(["\ud801"])
 

@@ -270,6 +270,24 @@ def test_the_original_id_is_read_from_the_envelope_alone() -> None:
         assert original_id("own", foreign) == "own"
 
 
+DAMAGED = (
+    *('{"v":1,"id":"x"}', '{"v":1,"id":7}', '{"v":1,"id":"uuid:x"}', '{"v":1,"id":"int:"}', '{"v":1,"doc":5}'),
+    *('{"v":1,"payload":[]}', '{"v":1,"norm":[1.0]}', '{"v":1,"norm":{"":"x"}}', '{"v":1,"key":1}', '{"v":1,"new":1}'),
+    *('{"v":2,"id":"int:7"}', '{"v":1', "[]", "null", "1", " {", "text"),
+)
+
+
+@every_layout
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_envelope_is_a_value_like_any_other_and_is_not_lost(layout: Layout, text: str) -> None:
+    raw = one({ENVELOPE_KEY: text, "n": 1})
+    home = unpack(raw, layout)
+    assert home.payloads[0][ENVELOPE_KEY] == text
+    assert home.ids == raw.ids
+    again = unpack(pack(home, layout), layout)
+    assert contents(again) == contents(home)
+
+
 def test_the_layout_reserves_the_names_of_the_collections_own_fields() -> None:
     capabilities = Capabilities(
         store="test",

@@ -25,7 +25,9 @@ ids = (
     | st.uuids()
     | st.text(max_size=40)
     | st.text(st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF), max_size=3)
-    | st.sampled_from(["7", "007", "", "6F1D6F0E-52A4-4BA1-9F0A-4D5D5A2F3D4E", "\\ud800", "a\\xed\\xa0\\x80", "a\ud800"])
+    | st.sampled_from(
+        ["7", "007", "", "6F1D6F0E-52A4-4BA1-9F0A-4D5D5A2F3D4E", "\\ud800", "a\\xed\\xa0\\x80", "a\ud800"]
+    )
 )
 
 

@@ -1,6 +1,5 @@
 """State is written completely or not at all, and a full disk says so."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +43,7 @@ def write_to_full_device(temporary: Path) -> None:
         full.write(b"the rest")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_is_told_with_path_and_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_bytes(b"old")
@@ -72,11 +71,12 @@ folder = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 rows = 5_000
 batch = RecordBatch([*range(rows)], {"": DenseColumn(np.random.rand(rows, 4).astype("f4"))}, [{}] * rows)
+texts = [str(i) * 9 for i in batch.ids]
 receipt = make_receipt(batch, batch.ids, is_exact=True)
 writers = {
     "extract.arrow": lambda path: write_batches(path, [batch, batch]),
     "receipt.arrow": lambda path: write_receipt(path, receipt),
-    "ids.parquet": lambda path: write_atomically(path, lambda inner: _write_ids(inner, [str(i) * 9 for i in batch.ids], 50)),
+    "ids.parquet": lambda path: write_atomically(path, lambda inner: _write_ids(inner, texts, 50)),
     "manifest.json": lambda path: write_atomically(path, lambda inner: inner.write_bytes(b"x" * 10_000) and None),
 }
 for name, write in writers.items():

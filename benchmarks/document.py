@@ -1,0 +1,86 @@
+"""The numbers in docs/benchmarks.md, written from the quoted results: ``python -m benchmarks.document``.
+
+Belongs here: the tables between the marks of that page, which a test compares with the results. Does not belong here:
+the words around them.
+
+Only ratios go into the page: absolute times are of one machine on one day.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.places import KINDS
+from benchmarks.variant import DAGSTER, STEPS
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+RESULTS = Path(__file__).parent / "results"
+QUOTED = {name: RESULTS / f"quoted_{name}.json" for name in ("targets", "pairs", "memory")}
+"""Name of the table in the page -> the result it is written from."""
+
+
+def main() -> None:
+    """Write the tables into the page."""
+    PAGE.write_text(documented(PAGE.read_text()))
+
+
+def documented(page: str) -> str:
+    """Return the page with its tables and commands as the quoted results have them."""
+    for name, path in QUOTED.items():
+        result = json.loads(path.read_text())
+        lines = memory_table(result) if name == "memory" else speed_table(result)
+        block = "\n".join([f"`{result['command']}`", "", *lines])
+        marks = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        page, count = re.subn(
+            marks, lambda found, text=block: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL
+        )
+        if count != 1:
+            raise ValueError(f"{PAGE.name} has {count} places marked <!-- {name} -->, expected one")
+    return page
+
+
+def speed_table(result: Mapping[str, Any]) -> list[str]:
+    """Return the ratios to the straight-line script as a Markdown table."""
+    lines = [
+        "| source → target | records | steps, no validation | whole Dagster run, full validation |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {_pair(case)} | {case['records']:,} | {case['ratio'][STEPS]:.2f} | {case['ratio'][DAGSTER]:.2f} |"
+        for case in result["cases"]
+    ]
+    return lines
+
+
+def memory_table(result: Mapping[str, Any]) -> list[str]:
+    """Return how peak memory grows from the smallest to the largest size as a Markdown table."""
+    sizes = sorted({case["records"] for case in result["cases"]})
+    small, large = sizes[0], sizes[-1]
+    lines = [
+        f"| source → target | variant | peak memory of {large:,} records as a multiple of {small:,} |",
+        "|---|---|---|",
+    ]
+    for case in result["cases"]:
+        if case["records"] != large:
+            continue
+        before = next(c for c in result["cases"] if c["records"] == small and _pair(c) == _pair(case))
+        for variant, label in ((STEPS, "steps, no validation"), (DAGSTER, "whole Dagster run, full validation")):
+            factor = peak_bytes(case["runs"][variant]) / peak_bytes(before["runs"][variant])
+            lines.append(f"| {_pair(case)} | {label} | {factor:.2f} |")
+    return lines
+
+
+def peak_bytes(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Return the largest peak of the rounds: memory is a limit, not an average."""
+    return max(float(run["peak_bytes"]) for run in runs)
+
+
+def _pair(case: Mapping[str, Any]) -> str:
+    return f"{KINDS[case['source']]} → {KINDS[case['target']]}"
+
+
+if __name__ == "__main__":
+    main()

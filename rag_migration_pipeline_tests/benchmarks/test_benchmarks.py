@@ -1,0 +1,126 @@
+"""The benchmark runs, measures what it says, and the page about it says what was measured. No timing is asserted."""
+
+import json
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main, read_options
+from benchmarks.data import pages
+from benchmarks.document import PAGE, QUOTED, documented
+from benchmarks.measure import Stopwatch
+from benchmarks.report import Case, memory_lines
+from benchmarks.variant import DAGSTER, STEPS, STRAIGHT_LINE, Measured
+
+MIB = 2**20
+
+
+def measured(copy_s: float, peak_bytes: int = MIB) -> Measured:
+    return Measured(
+        records=100,
+        copy_s=copy_s,
+        create_s=0.0,
+        searchable_s=0.0,
+        start_s=0.0,
+        cpu_s=0.0,
+        base_bytes=0,
+        peak_bytes=peak_bytes,
+    )
+
+
+@pytest.mark.timeout(300)
+def test_a_small_benchmark_runs_every_variant_and_writes_what_it_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "result.json"
+    arguments = ["--pairs", "chroma_folder-qdrant_edge", "--sizes", "60", "--dimension", "8", "--range-count", "25"]
+    assert main([*arguments, "--output", str(output)]) == 0
+    result = json.loads(output.read_text())
+    assert result["command"].split()[-2:] == ["--output", str(output)]
+    (case,) = result["cases"]
+    assert list(case["runs"]) == [STRAIGHT_LINE, STEPS, DAGSTER]
+    assert case["ratio"][STRAIGHT_LINE] == 1.0
+    for runs in case["runs"].values():
+        (run,) = runs
+        assert run["records"] == 60
+        assert run["copy_s"] > 0
+        assert run["peak_bytes"] >= run["base_bytes"] > 10 * MIB
+    (whole,) = case["runs"][DAGSTER]
+    assert set(whole["step_s"]) == {"extract", "load", "validate"}
+    assert "Chroma folder → Qdrant edge folder" in capsys.readouterr().out
+
+
+def test_records_are_the_same_every_time_and_shaped_as_described() -> None:
+    (first, second), (again, _) = pages(1_200, 16), pages(1_200, 16)
+    assert len(first.ids) == 1_000
+    assert len(second.ids) == 200
+    assert first.ids == again.ids
+    assert np.array_equal(first.vectors, again.vectors)
+    assert first.documents == again.documents
+    assert first.payloads == again.payloads
+    assert len({*first.ids, *second.ids}) == 1_200
+    assert all(str(uuid.UUID(record_id)) == record_id for record_id in first.ids)
+    assert first.vectors.dtype == np.float32
+    assert not np.allclose(np.linalg.norm(first.vectors, axis=1), 1.0, atol=0.1)
+    assert all(200 <= len(text) <= 1_500 for text in first.documents)
+    assert {len(payload) for payload in first.payloads} == {8}
+    assert {type(value) for value in first.payloads[0].values()} == {str, int, float, bool, list}
+
+
+def test_a_ratio_is_the_median_over_rounds_of_the_rate_as_a_part_of_the_scripts() -> None:
+    runs = {
+        STRAIGHT_LINE: [measured(1.0), measured(2.0), measured(3.0)],
+        STEPS: [measured(2.0), measured(2.0), measured(30.0)],
+    }
+    case = Case("chroma", "milvus", 100, runs)
+    assert case.ratio(STRAIGHT_LINE) == 1.0
+    assert case.ratio(STEPS) == 0.5
+    assert case.rate(STEPS) == 50.0
+
+
+def test_memory_is_told_as_growth_from_the_smallest_to_the_largest_size() -> None:
+    cases = [
+        Case("chroma", "milvus", 80_000, {DAGSTER: [measured(1.0, 330 * MIB)]}),
+        Case("chroma", "milvus", 20_000, {DAGSTER: [measured(1.0, 300 * MIB)]}),
+        Case("milvus", "chroma", 20_000, {DAGSTER: [measured(1.0, 300 * MIB)]}),
+    ]
+    (line,) = memory_lines(cases)
+    assert "80,000 records is 1.10 times that of 20,000" in line
+
+
+def test_the_clock_leaves_out_what_is_told_apart() -> None:
+    watch = Stopwatch()
+    watch.start()
+    with watch.timing("create"):
+        sum(range(200_000))
+    watch.stop()
+    assert 0 <= watch.copy_s < watch.seconds["create"]
+
+
+def test_by_default_all_nine_pairs_of_the_three_stores_run() -> None:
+    options = read_options([])
+    assert len(set(options.pairs)) == 9
+    assert {kind for pair in options.pairs for kind in pair} == {"chroma", "milvus", "qdrant_edge"}
+
+
+def test_an_unknown_store_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_options(["--pairs", "chroma-oracle"])
+    assert "'chroma-oracle': expected source-target of chroma, chroma_folder, milvus" in capsys.readouterr().err
+
+
+def test_the_page_quotes_what_was_measured() -> None:
+    page = PAGE.read_text()
+    assert documented(page) == page, "run: python -m benchmarks.document"
+
+
+def test_the_quoted_run_reached_the_speed_and_memory_that_are_promised() -> None:
+    """Read from the stored result of the quoted run; nothing is timed here."""
+    speed = json.loads(QUOTED["targets"].read_text())
+    assert {(case["source"], case["target"]) for case in speed["cases"]} == {("chroma", "milvus"), ("milvus", "chroma")}
+    for case in speed["cases"]:
+        assert case["records"] == 20_000
+        assert case["ratio"][STEPS] >= 0.8
+        assert case["ratio"][DAGSTER] >= 0.6

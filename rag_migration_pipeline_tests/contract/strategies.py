@@ -1,0 +1,63 @@
+"""Random records for Hypothesis, within what a store declares that it holds.
+
+Belongs here: strategies. Does not belong here: fixed samples (``samples.py``).
+"""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rag_migration_pipeline.records import DEFAULT_VECTOR, CollectionSpec, DenseColumn, RecordBatch
+from rag_migration_pipeline.stores.capabilities import Capabilities
+from rag_migration_pipeline.stores.screening import payload_reason
+from rag_migration_pipeline_tests.contract import samples
+
+
+def json_values(*, max_leaves: int = 6) -> st.SearchStrategy[Any]:
+    """Return any value that JSON has, with all of Python's strings, integers and floats."""
+    text = st.text(st.characters(codec=None), max_size=8)
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | text
+    return st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+        max_leaves=max_leaves,
+    )
+
+
+def payloads(capabilities: Capabilities) -> st.SearchStrategy[dict[str, Any]]:
+    """Return payloads that the store declares to hold: what it refuses is left out key by key."""
+
+    def held(payload: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in payload.items() if payload_reason({key: value}, capabilities) is None}
+
+    keys = st.sampled_from(["a", "b", "title", "ü", "a b"]) | st.text(min_size=1, max_size=4)
+    return st.dictionaries(keys, json_values(max_leaves=3), max_size=3).map(held)
+
+
+def batches(spec: CollectionSpec, capabilities: Capabilities, *, id_count: int = 12) -> st.SearchStrategy[RecordBatch]:
+    """Return batches whose ids, each once, are among the first few sample ids, so that they meet again."""
+    ids = samples.sample_ids(id_count, spec.id_kinds)
+    dimension = spec.vectors[0].dimension or samples.DIMENSION
+    components = st.floats(-1e3, 1e3, width=32).map(lambda x: 0.0 if abs(x) < 1e-3 else x)
+    # Not empty, or the state machine's runs would be mostly nothing.
+    chosen = st.lists(st.sampled_from(ids), min_size=1, max_size=6, unique=True)
+
+    def build(chosen_ids: list[Any]) -> st.SearchStrategy[RecordBatch]:
+        count = len(chosen_ids)
+        columns = {
+            "vectors": hnp.arrays(np.float32, (count, dimension), elements=components),
+            "payloads": st.lists(payloads(capabilities), min_size=count, max_size=count),
+            "documents": st.none(),
+        }
+        if capabilities.has_documents:
+            text = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+            columns["documents"] = st.lists(text, min_size=count, max_size=count)
+        return st.fixed_dictionaries(columns).map(
+            lambda drawn: RecordBatch(
+                chosen_ids, {DEFAULT_VECTOR: DenseColumn(drawn["vectors"])}, drawn["payloads"], drawn["documents"]
+            )
+        )
+
+    return chosen.flatmap(build)

@@ -1,0 +1,150 @@
+"""A small migration in memory, and stores that misbehave: what the tests of the steps share."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rag_migration_pipeline.events import Event
+from rag_migration_pipeline.receipts import Receipt
+from rag_migration_pipeline.records import (
+    CollectionSpec,
+    DenseColumn,
+    IdKind,
+    Metric,
+    RecordBatch,
+    RecordId,
+    VectorSpec,
+)
+from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.state import StateFolder, state_folder
+from rag_migration_pipeline.steps.context import MigrationContext, open_migration
+from rag_migration_pipeline.steps.manifest import proven_keys
+from rag_migration_pipeline.steps.range import migrate_range
+from rag_migration_pipeline.steps.report import Report, prove_collection
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
+from rag_migration_pipeline.stores.memory import MemorySettings, MemoryStore, forget_space
+from rag_migration_pipeline.stores.wrappers import FaultyStore
+
+DIMENSION = 3
+_spaces = itertools.count(1)
+
+
+def records(ids: list[RecordId], *, start: int = 0, **payload: Any) -> RecordBatch:
+    """Return plain records; ``start`` and ``payload`` make them differ from others of the same ids."""
+    numbers = np.arange(len(ids), dtype=np.float32)[:, None] + start + 1
+    return RecordBatch(
+        ids,
+        {"": DenseColumn(np.hstack([numbers, numbers**2, np.ones_like(numbers)]))},
+        [{"n": start + row, **payload} for row in range(len(ids))],
+        [f"text {start + row}" for row in range(len(ids))],
+    )
+
+
+def numbered(count: int, start: int = 0) -> list[RecordId]:
+    """Return ids that sort in the order of their numbers."""
+    return [f"r{number:03d}" for number in range(start, start + count)]
+
+
+def spec_of(name: str, dimension: int = DIMENSION, metric: Metric = Metric.COSINE) -> CollectionSpec:
+    """Return a collection that holds ids of every kind."""
+    return CollectionSpec(name, (VectorSpec(dimension, metric),), frozenset(IdKind))
+
+
+@dataclass
+class World:
+    """A source with one collection, an empty target, a state folder, and the events that were emitted."""
+
+    state_dir: Path
+    source: StoreSettings
+    target: StoreSettings
+    a: MemoryStore
+    b: MemoryStore
+    events: list[Event] = field(default_factory=list)
+
+    def fill(self, batch: RecordBatch) -> None:
+        """Write records into the source."""
+        if not self.a.exists("docs"):
+            self.a.create(spec_of("docs"))
+        assert not self.a.upsert("docs", batch).rejections
+
+    def fill_target(self, batch: RecordBatch) -> None:
+        """Write records into the target, as somebody else would."""
+        if not self.b.exists("docs"):
+            self.b.create(spec_of("docs"))
+        assert not self.b.upsert("docs", batch).rejections
+
+    def migration(self, name: str = "docs", **options: Any) -> Migration:
+        """Return the migration from source to target, in ranges of 4."""
+        chosen = MigrationOptions.model_validate({"range_count": 4, "page_count": 3, **options})
+        return Migration(name, self.source, "docs", self.target, "docs", chosen)
+
+    def state(self, migration: Migration | None = None) -> StateFolder:
+        """Return the migration's state folder."""
+        return state_folder(self.state_dir, (migration or self.migration()).identity)
+
+    @contextmanager
+    def opened(self, migration: Migration | None = None, *, plan: bool = True) -> Iterator[MigrationContext]:
+        """Open the migration."""
+        with open_migration(migration or self.migration(), self.state_dir, self.events.append, plan=plan) as context:
+            yield context
+
+    def run(self, migration: Migration | None = None) -> tuple[list[Receipt], Report]:
+        """Run what is not proven yet, then prove the whole."""
+        with self.opened(migration) as context:
+            done = set(proven_keys(context.state, context.manifest))
+            receipts = [migrate_range(context, e.key) for e in context.manifest.ranges if e.key not in done]
+            return receipts, prove_collection(context)
+
+    def dump(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return everything that lies in source and target."""
+        return dump(self.a), dump(self.b)
+
+
+def new_world(state_dir: Path) -> World:
+    """Return a world of two memory spaces that nobody else uses."""
+    first, second = (MemorySettings(name=f"steps-{next(_spaces)}") for _ in range(2))
+    return World(state_dir, first, second, first.open(create=True), second.open(create=True))
+
+
+def end_world(world: World) -> None:
+    """Forget the memory spaces."""
+    for store in (world.a, world.b):
+        forget_space(store.settings.name)
+
+
+def dump(store: VectorStore) -> dict[str, Any]:
+    """Return all collections of a store with all their records, as comparable values."""
+    found: dict[str, Any] = {}
+    for name in store.list_collections():
+        rows: list[Any] = []
+        for batch in store.scan(name):
+            documents = batch.documents or [None] * len(batch)
+            vectors = batch.dense().values.tolist()
+            rows += zip(map(repr, batch.ids), map(repr, batch.payloads), documents, vectors, strict=True)
+        found[name] = (store.describe(name).spec, rows)
+    return found
+
+
+class FaultySettings(MemorySettings):
+    """Settings of a memory space whose operations meet a fault."""
+
+    def __init__(self, name: str, fault: Callable[[VectorStore, str], Any]) -> None:
+        super().__init__(name=name)
+        object.__setattr__(self, "fault", fault)
+
+    def open(self, *, create: bool = False) -> Any:
+        """Open the space behind the fault, which is given the store and the operation's name."""
+        inner = super().open(create=create)
+        fault: Callable[[VectorStore, str], Any] = self.__dict__["fault"]
+        return FaultyStore(inner, lambda operation, _: fault(inner, operation))
+
+
+def with_faults(settings: StoreSettings, fault: Callable[[VectorStore, str], Any]) -> FaultySettings:
+    """Return settings of the same memory space whose operations meet a fault."""
+    assert isinstance(settings, MemorySettings)
+    return FaultySettings(settings.name, fault)

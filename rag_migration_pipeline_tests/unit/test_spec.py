@@ -1,0 +1,113 @@
+"""A migration is described once, checked, and named by what it does."""
+
+import pickle
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.spec import (
+    Conflict,
+    Migration,
+    MigrationOptions,
+    Validation,
+    migration_from_spec,
+)
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
+from rag_migration_pipeline.stores.memory import MemorySettings
+
+GOOD = {"name": "docs", "source": "memory://a?name=x", "target": "memory://b?name=y"}
+
+
+def test_a_minimal_description_has_the_documented_defaults() -> None:
+    migration = migration_from_spec(GOOD)
+    assert (migration.name, migration.source_collection, migration.target_collection) == ("docs", "a", "b")
+    assert migration.source == MemorySettings(name="x")
+    options = migration.options
+    assert (options.filter, options.conflict, options.validate_target) == (None, None, Validation.FULL)
+    assert (options.range_count, options.page_count, options.max_attempts) == (50_000, None, 5)
+
+
+def test_every_option_arrives() -> None:
+    values: dict[str, Any] = {
+        "filter": {"n": {"$gte": 1}},
+        "conflict": "skip",
+        "validate": "counts",
+        "range_count": 7,
+        "page_count": 3,
+        "batch_bytes": 99,
+        "max_attempts": 2,
+        "retry_delay_s": 0.5,
+        "retry_backoff": 1.5,
+        "keep_staging": True,
+    }
+    options = migration_from_spec({**GOOD, **values}).options
+    assert options.model_dump(by_alias=True) == {**values, "conflict": Conflict.SKIP, "validate": Validation.COUNTS}
+    assert set(values) == {field.alias or name for name, field in MigrationOptions.model_fields.items()}
+
+
+def test_options_do_not_change_and_pickle() -> None:
+    migration = migration_from_spec(GOOD)
+    with pytest.raises(ValueError, match="frozen"):
+        migration.options.range_count = 3
+    again = pickle.loads(pickle.dumps(migration))
+    assert again == migration
+    assert again.identity == migration.identity
+
+
+@pytest.mark.parametrize("name", ["docs", "a", "a1_b", "a" * 100])
+def test_names_of_letters_digits_and_underscores_are_taken(name: str) -> None:
+    assert migration_from_spec({**GOOD, "name": name}).name == name
+
+
+@pytest.mark.parametrize("name", ["", "Docs", "1a", "_a", "a-b", "a b", "a\n", "ä", "a" * 101])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="name"):
+        migration_from_spec({**GOOD, "name": name})
+    with pytest.raises(SpecError, match="migration name"):
+        Migration(name, MemorySettings(), "a", MemorySettings(), "b", MigrationOptions())
+
+
+def test_an_identity_is_the_same_in_every_process() -> None:
+    """State is found again by it, so it is frozen like a file format."""
+    migration = migration_from_spec({**GOOD, "filter": {"n": 1}, "conflict": "fail"})
+    assert migration.identity_facts() == {
+        "source": {"address": "memory://?name=x", "collection": "a", "document_key": "document"},
+        "target": {"address": "memory://?name=y", "collection": "b", "document_key": "document"},
+        "plan": {"filter": {"n": 1}, "conflict": "fail"},
+    }
+    assert migration.identity == "b55a4913baccd8aa3fb454c6ec0a118d"
+
+
+def test_the_order_of_a_filters_keys_is_no_other_migration() -> None:
+    first = migration_from_spec({**GOOD, "filter": {"a": 1, "b": {"$gt": 1, "$lt": 5}}})
+    second = migration_from_spec({**GOOD, "filter": {"b": {"$lt": 5, "$gt": 1}, "a": 1}})
+    assert first.identity == second.identity
+
+
+def test_types_in_a_filter_are_another_migration() -> None:
+    values: list[Any] = [1, 1.0, True, "1", None, [1]]
+    assert len({migration_from_spec({**GOOD, "filter": {"n": value}}).identity for value in values}) == len(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere(StoreSettings):
+    """Settings of a store that is never opened."""
+
+    place: str = "a"
+
+    @property
+    def address(self) -> str:
+        return f"elsewhere://{self.place}"
+
+    def open(self, *, create: bool = False) -> VectorStore:
+        raise NotImplementedError
+
+
+def test_another_timeout_is_the_same_place() -> None:
+    """What only says how a store is reached does not make another migration, or another place."""
+    migration = Migration("m", Elsewhere(), "docs", Elsewhere(place="b"), "docs", MigrationOptions())
+    assert replace(migration, source=Elsewhere(timeout_s=5)).identity == migration.identity
+    with pytest.raises(SpecError, match=r"the target is the source: elsewhere://a, collection 'docs'"):
+        replace(migration, target=Elsewhere(timeout_s=5))
