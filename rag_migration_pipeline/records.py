@@ -9,7 +9,7 @@ each other, so a batch needs no separate column for the kind.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -316,75 +316,6 @@ def _column_bytes(column: VectorColumn) -> int:
     if isinstance(column, SparseColumn):
         total += sum(array.nbytes for array in column.indices if array is not None)
     return total
-
-
-def concatenate(batches: Sequence[RecordBatch]) -> RecordBatch:
-    """Return one batch holding the records of all, in order.
-
-    Args:
-        batches: At least one batch; all with the same vector names and layouts.
-
-    Raises:
-        ValueError: No batch was given, or their columns differ.
-    """
-    if not batches:
-        raise ValueError("nothing to concatenate")
-    names = list(batches[0].vectors)
-    if any(list(batch.vectors) != names for batch in batches):
-        raise ValueError(f"batches have different vectors: {[list(batch.vectors) for batch in batches]}")
-    has_documents = any(batch.documents is not None for batch in batches)
-    documents: list[str | None] | None = None
-    if has_documents:
-        documents = [text for batch in batches for text in (batch.documents or [None] * len(batch))]
-    return RecordBatch(
-        ids=[record_id for batch in batches for record_id in batch.ids],
-        vectors={name: _concatenate_columns([batch.vectors[name] for batch in batches]) for name in names},
-        payloads=[payload for batch in batches for payload in batch.payloads],
-        documents=documents,
-    )
-
-
-def _concatenate_columns(columns: list[VectorColumn]) -> VectorColumn:
-    first = columns[0]
-    if isinstance(first, DenseColumn):
-        dense = [column for column in columns if isinstance(column, DenseColumn)]
-        present = None
-        if any(column.present is not None for column in dense):
-            present = np.concatenate([_mask(column) for column in dense])
-        return DenseColumn(np.concatenate([column.values for column in dense]), present)
-    if isinstance(first, SparseColumn):
-        sparse = [column for column in columns if isinstance(column, SparseColumn)]
-        return SparseColumn(
-            tuple(item for column in sparse for item in column.indices),
-            tuple(item for column in sparse for item in column.values),
-        )
-    return MultiColumn(tuple(item for column in columns if isinstance(column, MultiColumn) for item in column.values))
-
-
-def _mask(column: DenseColumn) -> npt.NDArray[np.bool_]:
-    return np.ones(len(column.values), dtype=np.bool_) if column.present is None else column.present
-
-
-def cut(batch: RecordBatch, max_count: int, max_bytes: int) -> Iterator[RecordBatch]:
-    """Cut a batch into consecutive parts of at most that many records and about that many bytes.
-
-    A single record above ``max_bytes`` travels alone: whether it can be stored is the store's to say.
-
-    Args:
-        batch: The records.
-        max_count: Largest number of records of a part, at least 1.
-        max_bytes: Largest size of a part in bytes, by `RecordBatch.size_bytes`.
-    """
-    if not len(batch):
-        return
-    mean_bytes = max(1, batch.size_bytes() // len(batch))
-    step = max(1, min(max_count, max_bytes // mean_bytes))
-    for start in range(0, len(batch), step):
-        part = batch.slice(start, start + step) if step < len(batch) else batch
-        if len(part) > 1 and part.size_bytes() > max_bytes:
-            yield from cut(part, max(1, len(part) // 2), max_bytes)
-        else:
-            yield part
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(folder.root, ignore_errors=True)
     try:
         return _run(folder, console)
-    except (MigrationError, LookupError, FileNotFoundError) as error:
+    except (MigrationError, LookupError, OSError) as error:
         console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False, soft_wrap=True)
         return 1
 

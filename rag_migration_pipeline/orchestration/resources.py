@@ -13,6 +13,7 @@ from pydantic import PrivateAttr, SecretStr
 
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.locators import Locator
+from rag_migration_pipeline.orchestration.staging_ahead import StagingAhead
 from rag_migration_pipeline.state import default_state_dir
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.registry import open_source, open_target, settings_for
@@ -202,7 +203,18 @@ class StateResource(dg.ConfigurableResource[Any]):
     """
 
     folder: str = ""
+    _ahead: StagingAhead = PrivateAttr(default_factory=StagingAhead)
 
     def path(self) -> Path:
         """Return the state folder."""
         return Path(self.folder).expanduser().absolute() if self.folder else default_state_dir().absolute()
+
+    @property
+    def ahead(self) -> StagingAhead:
+        """What stages the next range while one is loaded; one per run."""
+        return self._ahead
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
+        """End what is still staged ahead."""
+        self._ahead.close()
+        self._ahead = StagingAhead()

@@ -59,7 +59,8 @@ def _process_mark() -> str:
 
 def _is_dead(mark: str) -> bool:
     """Return whether a mark is of a process of this host that is no more; of another host's nothing can be said."""
-    host, process_id, started_s = (mark.rsplit(":", 2) + ["", "", ""])[:3]
+    host, _, rest = mark.partition(":")
+    process_id, _, started_s = rest.partition(":")
     if host != socket.gethostname() or not process_id.isdigit():
         return False
     try:

@@ -6,9 +6,10 @@ Belongs here: reading a range completely, or saying by name what is gone. Does n
 
 from collections.abc import Iterator
 
+from rag_migration_pipeline.batching import cut
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SourceChangedError
-from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, cut, id_text
+from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, id_text
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.timing import timed
 

@@ -1,6 +1,6 @@
 """Chroma: a folder with the engine in this process, or a server over HTTP.
 
-Belongs here: settings, and each promise of ``base.py``. Does not belong here: reaching Chroma
+Belongs here: each promise of ``base.py``. Does not belong here: settings (``chroma_settings.py``), reaching Chroma
 (``chroma_connection.py``), what a collection is (``chroma_schema.py``), the requests about its records
 (``chroma_collection.py``, ``chroma_records.py``, ``chroma_writing.py``), what errors mean (``chroma_errors.py``).
 
@@ -9,52 +9,35 @@ records/s at 384 dimensions over HTTP, 10-15 against 10-15 in a folder, chromadb
 record when others are deleted meanwhile.
 """
 
-import os
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr
-
+from rag_migration_pipeline.batching import concatenate, cut
 from rag_migration_pipeline.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
     RecordRejectedError,
     SchemaCompatibilityError,
-    SpecError,
     StoreRequestError,
 )
-from rag_migration_pipeline.locators import Locator
-from rag_migration_pipeline.records import (
-    CollectionInfo,
-    CollectionSpec,
-    RecordBatch,
-    RecordId,
-    RecordRange,
-    Rejection,
-    concatenate,
-    cut,
-)
+from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, RecordRange, Rejection
 from rag_migration_pipeline.stores import chroma_records as records
 from rag_migration_pipeline.stores import chroma_schema as schema
-from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
+from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.chroma_collection import ChromaCollection
 from rag_migration_pipeline.stores.chroma_connection import (
-    TOKEN_HEADERS,
     Connection,
-    ServerAddress,
-    connect_folder,
-    connect_server,
 )
 from rag_migration_pipeline.stores.chroma_errors import driver_errors
+from rag_migration_pipeline.stores.chroma_index_files import IndexFiles
+from rag_migration_pipeline.stores.chroma_settings import ChromaSettings, settings_from_locator
 from rag_migration_pipeline.stores.chroma_writing import write_part
 from rag_migration_pipeline.stores.read_ahead import read_in_order
 from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit, screen
 
-DEFAULT_PORT = 8000
-DEFAULT_TENANT, DEFAULT_DATABASE = "default_tenant", "default_database"
+__all__ = ["ChromaSettings", "ChromaStore", "settings_from_locator"]
 
 _COLLECTIONS_PAGE_COUNT = 100
 _IDS_PAGE_COUNT = 10_000
@@ -63,97 +46,6 @@ _MAX_IDS_COUNT = 10_000
 """Most ids of one request to read: at 32,766 SQLite runs out of variables (20,000 work, 40,000 fail on 1.5.9)."""
 
 _PAGE_VECTOR_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChromaSettings(StoreSettings):
-    """How to reach Chroma: a folder (``path``) or a server (``host``).
-
-    Attributes:
-        path: Folder that `chromadb.PersistentClient` or ``chroma run --path`` uses.
-        token: Sent in ``token_header``: ``Authorization`` (as Bearer) or ``X-Chroma-Token``; by default the former,
-            and the latter for Chroma's own cloud.
-        user: For a proxy with basic authentication, with ``password``.
-        ca_file: PEM file of the authority to trust besides the system's.
-    """
-
-    path: str | None = None
-    host: str | None = None
-    port: int = DEFAULT_PORT
-    is_tls: bool = False
-    tenant: str = DEFAULT_TENANT
-    database: str = DEFAULT_DATABASE
-    token: SecretStr | None = None
-    user: SecretStr | None = None
-    password: SecretStr | None = None
-    token_header: str | None = None
-    ca_file: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse settings that contradict each other."""
-        if (self.path is None) == (self.host is None):
-            raise SpecError("Chroma settings need either a path (folder) or a host (server).")
-        if self.token_header not in (None, *TOKEN_HEADERS):
-            raise SpecError(f"token_header={self.token_header!r}: expected one of {', '.join(TOKEN_HEADERS)}.")
-        for name, value in (("tenant", self.tenant), ("database", self.database)):
-            if not value or value in (".", "..") or "/" in value:
-                raise SpecError(f"{name}={value!r} cannot be the name of a Chroma {name}.")
-
-    @property
-    def address(self) -> str:
-        """``chroma://host:port`` or ``chroma+file:///folder``, with tenant and database where they are not Chroma's."""
-        if self.path is not None:
-            base = f"chroma+file://{os.path.realpath(self.path)}"
-        else:
-            host = (self.host or "").lower()
-            base = f"chroma://{f'[{host}]' if ':' in host else host}:{self.port}"
-        if (self.tenant, self.database) == (DEFAULT_TENANT, DEFAULT_DATABASE):
-            return base
-        return f"{base}?tenant={self.tenant}&database={self.database}"
-
-    def open(self, *, create: bool = False) -> "ChromaStore":
-        """See `StoreSettings.open`."""
-        if self.path is not None:
-            connection = connect_folder(self.path, self.address, create=create)
-            return ChromaStore(self, "folder", connection)
-        server = ServerAddress(
-            host=self.host or "",
-            port=self.port,
-            is_tls=self.is_tls,
-            token=self.token,
-            user=self.user,
-            password=self.password,
-            token_header=self.token_header,
-            ca_file=self.ca_file,
-            timeout_s=self.timeout_s,
-        )
-        return ChromaStore(self, "server", connect_server(server, self.tenant, self.database, self.address))
-
-
-def settings_from_locator(locator: Locator) -> ChromaSettings:
-    """Return the settings that a ``chroma://`` or ``chroma+file://`` URL describes.
-
-    Raises:
-        SpecError: Unknown option.
-    """
-    tenant = locator.options.get("tenant", DEFAULT_TENANT)
-    database = locator.options.get("database", DEFAULT_DATABASE)
-    if locator.scheme == "chroma+file":
-        locator.refuse_unknown("tenant", "database")
-        return ChromaSettings(path=locator.path, tenant=tenant, database=database)
-    locator.refuse_unknown("tenant", "database", "tls", "token_header", "ca_file")
-    return ChromaSettings(
-        host=locator.host,
-        port=locator.port or DEFAULT_PORT,
-        is_tls=locator.is_tls,
-        token=locator.secrets.get("token"),
-        user=locator.secrets.get("user"),
-        password=locator.secrets.get("password"),
-        token_header=locator.options.get("token_header"),
-        ca_file=locator.options.get("ca_file"),
-        tenant=tenant,
-        database=database,
-    )
 
 
 class ChromaStore(VectorStore):
@@ -166,6 +58,7 @@ class ChromaStore(VectorStore):
         super().__init__(settings, schema.capabilities(form, connection.max_batch_count))
         self._connection: Connection | None = connection
         self._models: dict[str, Any] = {}
+        self._index_files = IndexFiles()
         self._closing = threading.Lock()
         self._place = {"tenant": settings.tenant, "database": settings.database}
 
@@ -213,7 +106,7 @@ class ChromaStore(VectorStore):
         with self._driver(spec.name) as api:
             api.create_collection(
                 name=spec.name,
-                configuration=schema.configuration_for(spec, is_embedded=self.capabilities.is_embedded),
+                configuration=schema.configuration_for(spec),
                 metadata=schema.metadata_for(spec),
                 **self._place,
             )
@@ -321,6 +214,8 @@ class ChromaStore(VectorStore):
 
     def _write(self, collection: str, batch: RecordBatch) -> list[Rejection]:
         too_large: list[Rejection] = []
+        if self.capabilities.is_embedded and not self._index_files.is_held(collection):
+            self._index_files.hold(collection, *self._threshold_of(collection))
         for part in cut(batch, self.capabilities.max_batch_count, self.capabilities.max_batch_bytes):
             with self._using(collection) as held:
                 try:
@@ -329,6 +224,21 @@ class ChromaStore(VectorStore):
                     self._explain(collection, part, error)
                     raise
         return too_large
+
+    def _threshold_of(self, collection: str) -> tuple[Any, Callable[[int], None]]:
+        """Return the collection as it is now, and how its sync threshold is set."""
+        model = self._model(collection, is_fresh=True)
+
+        def set_threshold(records_count: int) -> None:
+            with self._driver(collection) as api:
+                api._modify(model.id, new_configuration={"hnsw": {"sync_threshold": records_count}}, **self._place)
+
+        return model, set_threshold
+
+    def finish_loading(self, collection: str) -> None:
+        """See `VectorStore.finish_loading`; a folder's engine may write its index files again."""
+        if self.capabilities.is_embedded:
+            self._index_files.release(collection, *self._threshold_of(collection))
 
     def _explain(self, collection: str, part: RecordBatch, error: StoreRequestError) -> None:
         """Raise a better error where the collection got another dimension since it was described."""

@@ -29,16 +29,6 @@ _NAME_PATTERN = (
     r"(?!\d{1,3}(\.\d{1,3}){3}\Z)"  # no IP address
     r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]"
 )
-SAFE_SYNC_THRESHOLD = 100_000
-"""Records between two writes of the index to its files, for collections that an engine in this process makes.
-
-By default Chroma 1.5.9 rewrites these files in place every 1,000 records and empties its log then: a SIGKILL in that
-moment left a collection that cannot be read any more in 17 of 30 trials. With this threshold 0 of 90 trials lost
-anything, because all records are still in the log; who opens the folder indexes them anew (20,000 records of 64
-dimensions in 5 s). `ChromaStore.finish_loading` brings the default back: the first write of the files then comes with
-the next opening, and was killed 10 times without loss, because the log is emptied only after it.
-"""
-
 _INDEX_SETTINGS = ("ef_construction", "ef_search", "max_neighbors", "resize_factor", "sync_threshold")
 
 _KEY_PATTERN = r"(?![$#]|chroma:(?!uri\Z)).+"
@@ -160,18 +150,11 @@ def metadata_for(spec: CollectionSpec) -> dict[str, Any]:
     return {**flat, NOTE_KEY: encode(note)}
 
 
-def configuration_for(spec: CollectionSpec, *, is_embedded: bool) -> dict[str, Any]:
-    """Return the configuration of a new collection: its metric, and index settings read from another Chroma.
-
-    Args:
-        spec: The collection.
-        is_embedded: Whether the engine runs in this process, and is killed with it; see `SAFE_SYNC_THRESHOLD`.
-    """
+def configuration_for(spec: CollectionSpec) -> dict[str, Any]:
+    """Return the configuration of a new collection: its metric, and index settings read from another Chroma."""
     index = spec.settings.get("hnsw")
     given = index if isinstance(index, Mapping) else {}
     kept = {key: given[key] for key in _INDEX_SETTINGS if type(given.get(key)) in (int, float)}
-    if is_embedded:
-        kept["sync_threshold"] = max(SAFE_SYNC_THRESHOLD, kept.get("sync_threshold", 0))
     return {"hnsw": {**kept, "space": _SPACE_OF[spec.vectors[0].metric]}}
 
 

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from rag_migration_pipeline.batching import cut
 from rag_migration_pipeline.errors import (
     CollectionExistsError,
     CollectionNotFoundError,
@@ -32,7 +33,6 @@ from rag_migration_pipeline.records import (
     RecordId,
     RecordRange,
     Rejection,
-    cut,
 )
 from rag_migration_pipeline.stores import milvus_creation, milvus_loading, milvus_schema, milvus_wire
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import StopError, StoreRequestError
-from rag_migration_pipeline.records import RecordBatch, RecordId, concatenate
+from rag_migration_pipeline.records import RecordBatch, RecordId
 from rag_migration_pipeline.stores.milvus_connection import Connection
 from rag_migration_pipeline.stores.milvus_schema import DYNAMIC_FIELD, Layout
 from rag_migration_pipeline.stores.milvus_wire import (

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import CollectionNotFoundError, StoreRequestError
 from rag_migration_pipeline.records import (
     UINT64_MAX,
@@ -27,7 +28,6 @@ from rag_migration_pipeline.records import (
     RecordId,
     RecordRange,
     VectorColumn,
-    concatenate,
 )
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.qdrant_schema import check_dense_float32

@@ -9,13 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rag_migration_pipeline.records import (
-    DEFAULT_VECTOR,
-    CollectionSpec,
-    DenseColumn,
-    RecordBatch,
-    concatenate,
-)
+from rag_migration_pipeline.batching import concatenate
+from rag_migration_pipeline.records import DEFAULT_VECTOR, CollectionSpec, DenseColumn, RecordBatch
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline_tests.contract import samples

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import MigrationError
 from rag_migration_pipeline.records import (
     CollectionSpec,
@@ -21,7 +22,6 @@ from rag_migration_pipeline.records import (
     SparseColumn,
     VectorColumn,
     VectorKind,
-    concatenate,
 )
 from rag_migration_pipeline.stores.base import VectorStore
 

@@ -18,15 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rag_migration_pipeline.records import (
-    DEFAULT_VECTOR,
-    CollectionSpec,
-    DenseColumn,
-    IdKind,
-    RecordBatch,
-    RecordId,
-    concatenate,
-)
+from rag_migration_pipeline.batching import concatenate
+from rag_migration_pipeline.records import DEFAULT_VECTOR, CollectionSpec, DenseColumn, IdKind, RecordBatch, RecordId
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.chroma import ChromaSettings
 from rag_migration_pipeline.stores.memory import MemorySettings, forget_space

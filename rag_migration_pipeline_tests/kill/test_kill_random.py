@@ -9,7 +9,7 @@ import pytest
 
 from rag_migration_pipeline_tests.kill.conftest import Prepare
 from rag_migration_pipeline_tests.kill.judgement import KILLED, assert_state_is_whole, receipts, take_up
-from rag_migration_pipeline_tests.kill.vendor import READ, differences, make_records, read_chroma_settings
+from rag_migration_pipeline_tests.kill.vendor import READ, differences, make_records
 from rag_migration_pipeline_tests.kill.worker import JOB_TIMEOUT_S, Leg, end, event, run, start
 
 # Home to Chroma with more records than it holds between two writes of its index by default.
@@ -90,12 +90,3 @@ def test_a_second_run_of_a_proven_migration_loads_nothing(prepare: Prepare) -> N
     assert receipts(root) == before
     assert_state_is_whole(leg, root, before)
     assert differences(make_records(COUNTS[leg]), READ[leg.target](root / "target")) == []
-
-
-def test_an_embedded_chroma_that_a_kill_can_meet_writes_its_index_files_late(prepare: Prepare) -> None:
-    leg = LEGS[0]
-    root = prepare(leg, COUNTS[leg])
-    assert run(leg, root, "finished loading, not proven") == KILLED
-    lengths = [path.stat().st_size for path in (root / "target").glob("*/link_lists.bin")]
-    assert lengths == [0]
-    assert read_chroma_settings(root / "target")["sync_threshold"] >= 100_000

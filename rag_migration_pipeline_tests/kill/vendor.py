@@ -87,12 +87,13 @@ def _open_chroma(folder: Path) -> Any:
     return chromadb.PersistentClient(str(folder), Settings(_env_file=None, anonymized_telemetry=False))
 
 
-def fill_chroma(folder: Path, records: Plains, collection: str = COLLECTION) -> None:
-    """Make a Chroma folder with these records."""
+def fill_chroma(
+    folder: Path, records: Plains, collection: str = COLLECTION, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Make a Chroma folder with these records; settings are those of the index."""
     with closing(_open_chroma(folder)) as client:
-        made = client.create_collection(
-            collection, configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
-        )
+        configuration = {"hnsw": {"space": "cosine", **(settings or {})}}
+        made = client.create_collection(collection, configuration=configuration, embedding_function=None)
         items = list(records.items())
         for start in range(0, len(items), 1_000):
             part = items[start : start + 1_000]

@@ -3,15 +3,18 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rag_migration_pipeline.errors import SourceChangedError
 from rag_migration_pipeline.events import BatchDone, CollectionProven, RangeProven
 from rag_migration_pipeline.receipts import read_receipt
-from rag_migration_pipeline.records import DenseColumn
+from rag_migration_pipeline.records import DenseColumn, RecordId
 from rag_migration_pipeline.spec import Migration, MigrationOptions
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.range import count_given, migrate_range
@@ -77,6 +80,49 @@ def test_events_name_migration_and_range(world: World) -> None:
         keys = [entry.key for entry in context.manifest.ranges]
     assert {e.migration for e in world.events if isinstance(e, BatchDone | RangeProven | CollectionProven)} == {"named"}
     assert [e.range_key for e in world.events if isinstance(e, RangeProven)] == keys
+
+
+@given(
+    count=st.integers(0, 30),
+    range_count=st.integers(1, 12),
+    page_count=st.integers(1, 12),
+    batch_bytes=st.integers(1, 2_000),
+    least=st.integers(0, 30),
+    known=st.sets(st.integers(0, 35), max_size=6),
+    policy=st.sampled_from(["overwrite", "skip"]),
+    lost=st.sets(st.integers(0, 30), max_size=3),
+)
+def test_however_it_is_cut_the_target_holds_what_it_should(
+    count: int,
+    range_count: int,
+    page_count: int,
+    batch_bytes: int,
+    least: int,
+    known: set[int],
+    policy: str,
+    lost: set[int],
+) -> None:
+    """Filter, policy, interruption and every size of range, page and batch: the reference is one line of Python."""
+    with TemporaryDirectory() as folder:
+        world = new_world(Path(folder))
+        world.fill(records(numbered(count)))
+        theirs: list[RecordId] = [f"r{number:03d}" for number in sorted(known)]
+        world.fill_target(records(theirs, start=900))
+        options = {"range_count": range_count, "page_count": page_count, "batch_bytes": batch_bytes}
+        migration = world.migration(filter={"n": {"$gte": least}}, conflict=policy, **options)
+        with world.opened(migration) as context:
+            for entry in context.manifest.ranges:
+                if entry.ordinal not in lost:
+                    migrate_range(context, entry.key)
+        _, report = world.run(migration)
+        before = {i: 900 + row for row, i in enumerate(theirs)}
+        moved = {f"r{n:03d}": n for n in range(least, count) if policy == "overwrite" or f"r{n:03d}" not in before}
+        held = world.b.fetch("docs", numbered(40))
+        assert {i: payload["n"] for i, payload in zip(held.ids, held.payloads, strict=True)} == before | moved
+        assert report.is_proven
+        assert (report.written, report.filtered) == (len(moved), min(least, count))
+        assert report.written + report.filtered + report.skipped == report.planned == count
+        end_world(world)
 
 
 # -- several migrations at once --------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ from rag_migration_pipeline.records import (
     VectorSpec,
 )
 from rag_migration_pipeline.stores.chroma import ChromaSettings, ChromaStore, settings_from_locator
-from rag_migration_pipeline.stores.read_ahead import read_in_order
 from rag_migration_pipeline.stores.chroma_writing import write_part
+from rag_migration_pipeline.stores.read_ahead import read_in_order
 from rag_migration_pipeline_tests.stores.chroma_samples import DIMENSION, batch_of, spec_of, vendor
 
 

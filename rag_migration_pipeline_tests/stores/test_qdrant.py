@@ -21,6 +21,7 @@ import pytest
 from pydantic import SecretStr
 from qdrant_client import QdrantClient, models
 
+from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import (
     AuthenticationError,
     CollectionExistsError,
@@ -46,7 +47,6 @@ from rag_migration_pipeline.records import (
     RecordRange,
     VectorKind,
     VectorSpec,
-    concatenate,
 )
 from rag_migration_pipeline.stores.decimal_floats import parsed_from_text, survives_decimal_text
 from rag_migration_pipeline.stores.qdrant import QdrantFolderStore

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag_migration_pipeline.batching import concatenate, cut
 from rag_migration_pipeline.records import (
     INT64_MAX,
     INT64_MIN,
@@ -21,8 +22,6 @@ from rag_migration_pipeline.records import (
     SparseColumn,
     VectorKind,
     VectorSpec,
-    concatenate,
-    cut,
     id_from_text,
     id_kind,
     id_text,
