@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.places import KINDS
+from benchmarks.report import LABELS
 from benchmarks.variant import DAGSTER, STEPS
 
 ROOT = Path(__file__).parents[1]
@@ -67,9 +68,9 @@ def memory_table(result: Mapping[str, Any]) -> list[str]:
         if case["records"] != large:
             continue
         before = next(c for c in result["cases"] if c["records"] == small and _pair(c) == _pair(case))
-        for variant, label in ((STEPS, "steps, no validation"), (DAGSTER, "whole Dagster run, full validation")):
+        for variant in case["runs"]:
             factor = peak_bytes(case["runs"][variant]) / peak_bytes(before["runs"][variant])
-            lines.append(f"| {_pair(case)} | {label} | {factor:.2f} |")
+            lines.append(f"| {_pair(case)} | {LABELS[variant]} | {factor:.2f} |")
     return lines
 
 

@@ -18,7 +18,11 @@ from rich.table import Table
 from benchmarks.places import KINDS
 from benchmarks.variant import DAGSTER, STEPS, STRAIGHT_LINE, Measured
 
-LABELS = {STRAIGHT_LINE: "straight-line script", STEPS: "steps, no validation", DAGSTER: "Dagster, full validation"}
+LABELS = {
+    STRAIGHT_LINE: "straight-line script",
+    STEPS: "steps, no validation",
+    DAGSTER: "whole Dagster run, full validation",
+}
 _PACKAGES = ("chromadb", "dagster", "milvus", "pymilvus", "milvus-lite", "qdrant-client", "qdrant-edge-py")
 
 

@@ -175,9 +175,10 @@ def unpack(batch: RecordBatch, layout: Layout) -> RecordBatch:
         if layout.document_key is not None:
             documents[row] = _unpack_document(payload, layout.document_key, notes, layout.text_fields)
         elif "doc" in notes:
-            documents[row] = notes["doc"]
+            documents[row] = notes["doc"] if documents[row] is None else documents[row]
         if notes:
-            payload.update(notes.get("payload", {}))
+            # A natural value was set after the record was packed: somebody works with it, so it is the newer one.
+            payload = {**notes.get("payload", {}), **payload}
             ids[row] = id_from_text(notes["id"]) if "id" in notes else ids[row]
             for name, length in notes.get("norm", {}).items():
                 scales.setdefault(name, {})[row] = length
@@ -241,10 +242,11 @@ def _pop_notes(payload: Payload, layout: Layout) -> dict[str, Any]:
 
 def _unpack_document(payload: Payload, key: str, notes: dict[str, Any], text_fields: frozenset[str]) -> str | None:
     if "doc" in notes:
-        if notes.get("key") != "user":
-            payload.pop(key, None)  # the filler of a typed field
         document: str | None = notes["doc"]
-        return document
+        if notes.get("key") == "user":
+            return document
+        newer = payload.pop(key, None)  # the filler of a typed field, or a document that was set since
+        return newer if isinstance(newer, str) and newer else document
     value = payload.get(key)
     is_document = isinstance(value, str) or (value is None and key in text_fields)
     return payload.pop(key, None) if is_document else None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.payloads import check_json
 from rag_migration_pipeline.records import Payload, RecordBatch
 
 _MISSING = object()
@@ -80,6 +81,10 @@ def _is_operators(wanted: Any) -> bool:
 
 
 def _check(field: str, name: str, operand: Any) -> None:
+    try:
+        check_json(operand, name)
+    except TypeError as error:  # a date that YAML made of 2024-01-01, for one
+        raise SpecError(f"filter on {field!r}: {error}.", todo="Put quotes round dates: '2024-01-01'.") from error
     if name not in OPERATORS:
         raise SpecError(f"filter on {field!r}: unknown operator {name!r}; known: {_known()}.")
     if name in _ORDERINGS and not (isinstance(operand, str) or _is_number(operand)):

@@ -8,20 +8,26 @@ Belongs here: the grammar of URLs and the names of the secrets. Does not belong 
     milvus://host:19530/docs?database=..               milvus+file:///dir/lite.db/docs
     memory://docs
 
-The last path segment is the collection. ``?tls=true`` asks for TLS. Percent-encoding is decoded.
+The last path segment is the collection. ``?tls=true`` asks for TLS. Every store takes ``document_key`` and
+``timeout_s``. Percent-encoding is decoded.
 """
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Literal
+from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
 from pydantic import SecretStr
 
 from rag_migration_pipeline.errors import SpecError
 
 Role = Literal["source", "target"]
+
+STORE_OPTIONS = ("document_key", "timeout_s")
+"""Query options of every store; see `StoreSettings`."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,28 @@ class Locator:
         Raises:
             SpecError: Names the unknown options and the known ones.
         """
-        unknown = sorted(set(self.options) - set(known))
+        taken = {*known, *STORE_OPTIONS}
+        unknown = sorted(set(self.options) - taken)
         if unknown:
+            # Part of a password that has a "?" in it would be taken for an option's name.
+            names = ", ".join(name if re.fullmatch(r"[\w.-]+", name) else "***" for name in unknown)
             raise SpecError(
-                f"a {self.scheme} URL has no option {', '.join(unknown)}; known: {', '.join(sorted(known)) or 'none'}.",
+                f"a {self.scheme} URL has no option {names}; known: {', '.join(sorted(taken))}.",
                 todo="Check the spelling.",
             )
+
+    def store_options(self) -> dict[str, Any]:
+        """Return those of `STORE_OPTIONS` that the URL names, as settings.
+
+        Raises:
+            SpecError: A value makes no sense.
+        """
+        named: dict[str, Any] = {name: self.options[name] for name in STORE_OPTIONS if name in self.options}
+        if not named.get("document_key", "document"):
+            raise SpecError(f"option document_key of a {self.scheme} URL is empty: expected a payload key.")
+        if "timeout_s" in named:
+            named["timeout_s"] = _seconds(named["timeout_s"], self.scheme)
+        return named
 
 
 SECRETS: dict[str, dict[str, str]] = {
@@ -81,6 +103,8 @@ SECRETS: dict[str, dict[str, str]] = {
 """Per store family: secret -> environment variable; the same with ``SOURCE_`` or ``TARGET_`` in front wins."""
 
 _SECRET_OPTIONS = ("api_key", "token", "user", "password")
+_SECRET_WORDS = re.compile("key|token|user|pass|secret|auth", re.IGNORECASE)
+"""What a name of an option has in it whose value is not shown, so that a misspelled one is not either."""
 
 
 def parse_locator(url: str, role: Role, environment: Mapping[str, str] | None = None) -> Locator:
@@ -94,11 +118,11 @@ def parse_locator(url: str, role: Role, environment: Mapping[str, str] | None = 
     Raises:
         SpecError: The URL is not of a known form.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     family = parts.scheme.split("+")[0]
     if family not in SECRETS:
         raise SpecError(
-            f"{mask_url(url)!r} is not a store URL: unknown scheme {parts.scheme!r}.",
+            f"{mask_url(url)!r} is not a store URL: unknown scheme {_shown_scheme(url)!r}.",
             todo="Use chroma://, chroma+file://, qdrant://, qdrant+file://, qdrant+edge://, milvus://, milvus+file:// "
             "or memory://.",
         )
@@ -122,11 +146,34 @@ def parse_locator(url: str, role: Role, environment: Mapping[str, str] | None = 
         return Locator(parts.scheme, collection, path=unquote(folder), options=options, secrets=secrets)
     try:
         port = parts.port
-    except ValueError as error:
-        raise SpecError(f"{mask_url(url)!r} has a port that is not a number in 0-65535.") from error
+    except ValueError:  # its text shows the port, which is part of a password that has a "/" in it
+        raise SpecError(
+            f"{mask_url(url)!r} has a port that is not a number in 0-65535.",
+            todo="Write / ? # @ and : inside a user or password as %2F %3F %23 %40 and %3A.",
+        ) from None
     if not parts.hostname or folder.strip("/"):
         raise SpecError(f"{mask_url(url)!r} is not of the form {parts.scheme}://host:port/collection.")
     return Locator(parts.scheme, collection, parts.hostname, port, options=options, secrets=secrets)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text shows the part with the password
+        raise SpecError(f"{mask_url(url)!r} is not a URL: its host is malformed.") from None
+    if parts.fragment:
+        raise SpecError(f"{mask_url(url)!r} has a '#', which would cut the URL off.", todo="Write it as %23.")
+    return parts
+
+
+def _seconds(text: str, scheme: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (value > 0 and math.isfinite(value)):
+        raise SpecError(f"option timeout_s={text!r} of a {scheme} URL: expected a positive number of seconds.")
+    return value
 
 
 def _checked(collection: str, url: str) -> str:
@@ -145,15 +192,26 @@ def _secrets(family: str, role: Role, environment: Mapping[str, str]) -> dict[st
 
 
 def mask_url(url: str) -> str:
-    """Return the URL with user, password and secret options replaced by ``***``; safe to log."""
-    head, _, query = url.partition("?")
-    scheme, separator, rest = head.partition("://")
-    authority, slash, path = rest.partition("/")
-    if "@" in authority:
-        authority = "***@" + authority.rpartition("@")[2]
-    masked = [
-        f"{pair.partition('=')[0]}=***" if pair.partition("=")[0] in _SECRET_OPTIONS else pair
-        for pair in query.split("&")
-        if pair
-    ]
-    return scheme + separator + authority + slash + path + ("?" + "&".join(masked) if masked else "")
+    """Return the URL with user, password and secret options replaced by ``***``; safe to log.
+
+    Where somebody forgot to encode a password, it may have any character of a URL's grammar in it: everything between
+    the scheme and the last ``@`` is masked before the rest is taken apart.
+    """
+    scheme = _shown_scheme(url)
+    rest = url[len(scheme) + 3 :] if scheme else url
+    _, at, rest = rest.rpartition("@")
+    rest, fragment, _ = rest.partition("#")
+    head, mark, query = rest.partition("?")
+    shown = "&".join(map(_masked_option, query.split("&")))
+    return f"{scheme}{'://' if scheme else ''}{'***@' if at else ''}{head}{mark}{shown}{'#***' if fragment else ''}"
+
+
+def _shown_scheme(url: str) -> str:
+    """Return what stands before ``://``, if it is a scheme and no part of a password."""
+    scheme, separator, _ = url.partition("://")
+    return scheme if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
+
+
+def _masked_option(pair: str) -> str:
+    name, _, value = pair.partition("=")
+    return f"{name}=***" if value and _SECRET_WORDS.search(unquote_plus(name)) else pair

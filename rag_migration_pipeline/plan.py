@@ -18,6 +18,7 @@ from rag_migration_pipeline.records import (
     IdKind,
     RecordId,
     VectorKind,
+    VectorSpec,
     id_kind,
     id_text,
 )
@@ -147,6 +148,8 @@ def _vector_problems(source: CollectionSpec, capabilities: Capabilities) -> list
         elif vector.metric not in capabilities.metrics:
             known = ", ".join(sorted(capabilities.metrics))
             problems.append(f"{label} has the metric {vector.metric}, {capabilities.store} has {known}")
+        if vector.kind is VectorKind.DENSE and vector.dimension is None:
+            problems.append(f"{label} has no dimension yet: the source is empty")
         if vector.kind is VectorKind.DENSE and vector.dtype != "float32":
             problems.append(f"{label} is of {vector.dtype}, only float32 is carried yet")
         if vector.name and not capabilities.has_named_vectors and len(source.vectors) == 1:
@@ -169,13 +172,26 @@ def _mismatches(source: CollectionSpec, target: CollectionSpec) -> list[str]:
     problems = [f"the target has no vector {name!r}, it has {sorted(found)}" for name in wanted if name not in found]
     problems += [f"the target also has a vector {name!r}" for name in found if name not in wanted]
     for name in wanted.keys() & found.keys():
-        for what in ("dimension", "metric", "kind", "dtype"):
+        for what in _COMPARED:
             expected, got = getattr(wanted[name], what), getattr(found[name], what)
-            if expected != got:
+            if not _is_same(what, expected, got):
                 problems.append(f"vector {name!r}: expected {what} {expected}, the target has {got}")
     if target.settings.get("auto_id"):
         problems.append("the target makes its own ids (auto_id), so the source's could not be kept")
     return problems
+
+
+_COMPARED = ("dimension", "metric", "kind", "dtype")
+
+
+def fits(wanted: VectorSpec, found: VectorSpec) -> bool:
+    """Return whether vectors of one spec can be written where the other is."""
+    return all(_is_same(what, getattr(wanted, what), getattr(found, what)) for what in _COMPARED)
+
+
+def _is_same(what: str, expected: object, got: object) -> bool:
+    """Compare one property; a dimension that is None is still open (Chroma: before the first record)."""
+    return expected == got or (what == "dimension" and got is None)
 
 
 def _new_target(

@@ -28,6 +28,8 @@ from rag_migration_pipeline.digests import (
 from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId, id_from_text, id_text
 from rag_migration_pipeline.state import write_atomically
 
+_IDS_DIGEST = "ids_digest"
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -39,7 +41,8 @@ class Receipt:
         contents: 16 bytes per record.
         vectors: Per vector name, 16 bytes per record.
         sketches: Per vector name, array of shape (n_records, 9), float64.
-        counts: Facts about the range: read, filtered out, skipped, rejected.
+        counts: Facts about the range: written, filtered, skipped, rejected, compared.
+        ids_digest: Digest of the range's source ids: which range, of which manifest, this is the receipt of.
     """
 
     ids: Sequence[RecordId]
@@ -48,6 +51,7 @@ class Receipt:
     vectors: dict[str, Sequence[bytes]]
     sketches: dict[str, npt.NDArray[np.float64]]
     counts: dict[str, int] = field(default_factory=dict)
+    ids_digest: str = ""
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -122,9 +126,24 @@ def read_receipt(path: Path) -> Receipt:
         elif kind == "sketch":
             flat = table[label].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             sketches[name] = flat.reshape(-1, SKETCH_WIDTH)
-    counts = {k.decode(): int(v) for k, v in (table.schema.metadata or {}).items()}
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    ids_digest = metadata.pop(_IDS_DIGEST, "")
+    counts = {name: int(value) for name, value in metadata.items()}
     source_ids = [ids[row] if original is None else original for row, original in enumerate(originals)]
-    return Receipt(ids, source_ids, table["content"].to_pylist(), vectors, sketches, counts)
+    return Receipt(ids, source_ids, table["content"].to_pylist(), vectors, sketches, counts, ids_digest)
+
+
+def is_receipt_of(path: Path, ids_digest: str) -> bool:
+    """Return whether there is a receipt at that path, and it is of the range with these ids.
+
+    Raises:
+        StagingError: The file is damaged.
+    """
+    if not path.exists():
+        return False
+    with reading_errors(path), pa.memory_map(str(path)) as source:
+        metadata = pa.ipc.open_file(source).schema.metadata or {}
+    return bool(metadata.get(_IDS_DIGEST.encode(), b"").decode() == ids_digest)
 
 
 def _to_table(receipt: Receipt) -> pa.Table:
@@ -139,7 +158,7 @@ def _to_table(receipt: Receipt) -> pa.Table:
     for name, sketches in receipt.sketches.items():
         flat = pa.array(np.ascontiguousarray(sketches).reshape(-1))
         arrays[f"sketch:{name}"] = pa.FixedSizeListArray.from_arrays(flat, SKETCH_WIDTH)
-    metadata = {name: str(value) for name, value in receipt.counts.items()}
+    metadata = {_IDS_DIGEST: receipt.ids_digest, **{name: str(value) for name, value in receipt.counts.items()}}
     return pa.table(arrays).replace_schema_metadata(metadata)
 
 

@@ -50,12 +50,12 @@ class MigrationOptions(BaseModel):
         page_count: Records per read page; None takes what was measured to be fast for the source.
         batch_bytes: Largest batch handed on at once, in bytes.
         max_attempts: Attempts per step of a range, the first included.
-        retry_delay_s: Seconds before the second attempt; later waits grow by ``retry_backoff``.
-        retry_backoff: Factor between waits.
+        retry_delay_s: Seconds before the second attempt; the wait doubles each time.
         keep_staging: Whether staged files stay after their range is proven.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # A key in the wrong place is an input too, so pydantic's errors show none.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
     filter: dict[str, Any] | None = None
     conflict: Conflict | None = None
@@ -65,7 +65,6 @@ class MigrationOptions(BaseModel):
     batch_bytes: int = Field(default=16 * 2**20, ge=1)
     max_attempts: int = Field(default=5, ge=1)
     retry_delay_s: float = Field(default=1.0, ge=0)
-    retry_backoff: float = Field(default=2.0, ge=1)
     keep_staging: bool = False
 
     @field_validator("filter")
@@ -110,7 +109,7 @@ class Migration:
         """
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise SpecError(f"migration name {self.name!r}: expected lower-case letters, digits and underscores.")
-        source, target = _one_loopback(self.source.address), _one_loopback(self.target.address)
+        source, target = one_place(self.source.address), one_place(self.target.address)
         if (source, self.source_collection) == (target, self.target_collection):
             raise SpecError(
                 f"migration {self.name!r}: the target is the source: {self.source.address}, "
@@ -148,9 +147,11 @@ def spec_from_values(values: Mapping[str, Any]) -> MigrationSpec:
         raise SpecError(f"the migration's options are wrong: {problems}.", todo="See docs/migrations.md.") from error
 
 
-def _one_loopback(address: str) -> str:
-    """Return an address with one spelling for this host."""
-    return re.sub(r"://(127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?=[:/?]|$)", "://localhost", address)
+def one_place(address: str) -> str:
+    """Return an address with one spelling for this host, for a host's name, and for a folder with two engines."""
+    address = re.sub(r"^qdrant\+edge:", "qdrant+file:", address)
+    address = re.sub(r"(?<=://)([^/:?]+)", lambda host: host[1].lower().removesuffix("."), address)
+    return re.sub(r"://(127\.0\.0\.1|\[?::1\]?|0\.0\.0\.0)(?=[:/?]|$)", "://localhost", address)
 
 
 def _place(store: StoreSettings, collection: str) -> dict[str, str]:

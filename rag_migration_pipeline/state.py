@@ -4,8 +4,9 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
 
     <state folder>/<identity>/manifest.json            the commit point of the manifest
                               ids-<generation>.parquet      source ids, one row group per range
-                              known-<generation>.parquet    target ids from before the first write
-                              receipts/<range key>.arrow    one per proven range
+                              known-<generation>.parquet    target ids that are not the migration's
+                              left-<generation>.parquet     target ids of earlier generations, gone from the source
+                              receipts/<plan>/<range key>.arrow    one per proven range
                               staging/<range key>/          Arrow files between steps; removed when proven
                               report.json                   the last whole-collection proof
 """
@@ -18,7 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from rag_migration_pipeline.errors import MigrationError, StagingError
+from rag_migration_pipeline.locks import lock_file_of
 
 
 def default_state_dir() -> Path:
@@ -47,12 +51,41 @@ class StateFolder:
         return self.root / f"ids-{generation}.parquet"
 
     def known(self, generation: int) -> Path:
-        """The target ids from before the first write."""
+        """The target ids that others wrote, as of the manifest."""
         return self.root / f"known-{generation}.parquet"
+
+    def left(self, generation: int) -> Path:
+        """The target ids that earlier generations wrote and that the source no longer has."""
+        return self.root / f"left-{generation}.parquet"
 
     def receipt(self, range_key: str) -> Path:
         """The receipt of a proven range."""
-        return self.root / "receipts" / f"{range_key}.arrow"
+        return self.root / "receipts" / range_key.partition("_")[0] / f"{range_key}.arrow"
+
+    def remove_other_plans(self, plan_digest: str, generation: int) -> None:
+        """Remove receipts, ids and staged files of other plans of the same migration; quiet where there are none."""
+        for folder in ("receipts", "staging"):
+            for path in (self.root / folder).glob("*"):
+                if path.name.partition("_")[0] != plan_digest:
+                    shutil.rmtree(path, ignore_errors=True)
+        for path in self.root.glob("*-*.parquet"):
+            if path.stem.rpartition("-")[2] != str(generation):
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def planning_lock(self) -> Iterator[None]:
+        """Hold the right to make the manifest; a second process of this host waits and then finds the first one's.
+
+        Raises:
+            StagingError: The folder cannot be written.
+        """
+        with staging_errors(self.root):
+            lock = FileLock(lock_file_of(self.root), thread_local=False)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def staging(self, range_key: str) -> Path:
         """The folder of a range's staged files."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration, store_pool
 from rag_migration_pipeline.orchestration.resources import ChromaResource, MilvusResource, QdrantResource, StateResource
 from rag_migration_pipeline.spec import Conflict, MigrationOptions
 
@@ -74,7 +74,16 @@ def demo_migrations() -> list[MigrationDeclaration]:
     stops = ["demo_chroma", "demo_qdrant", "demo_milvus", "demo_chroma_home"]
     names = ["demo_chroma_to_qdrant", "demo_qdrant_to_milvus", "demo_milvus_to_chroma"]
     return [
-        MigrationDeclaration(name, source, COLLECTION, target, COLLECTION, options, state="demo_state")
+        MigrationDeclaration(
+            name,
+            source,
+            COLLECTION,
+            target,
+            COLLECTION,
+            options,
+            state="demo_state",
+            source_pool=store_pool(source),
+        )
         for name, source, target in zip(names, stops[:-1], stops[1:], strict=True)
     ]
 

@@ -35,6 +35,7 @@ def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
         code_version=CODE_VERSION,
         required_resource_keys=declaration.resource_keys,
         retry_policy=declaration.retry_policy,
+        pool=declaration.source_pool or declaration.pool,
     )
     def source_manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         """The source cut once into fixed half-open ranges, with count and id digest, stored with the plan."""

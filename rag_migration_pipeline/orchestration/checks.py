@@ -43,6 +43,8 @@ def _evaluated(
         yield
     except ValidationError as error:
         _log(context, declaration, asset, name, key, passed=False, description=error.what)
+        for contradicted in getattr(error.report, "contradicted", ()):
+            _log(context, declaration, "loaded_ranges", RANGE_CHECK, contradicted, passed=False, description=error.what)
         raise
     if is_claimed:
         _log(context, declaration, asset, name, key, passed=True, description="every record read back is identical")

@@ -4,7 +4,9 @@ Belongs here: reading the file, store resources from URLs with secrets left in t
 what the options mean (``spec.py``), what a URL says (``locators.py``).
 """
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +16,8 @@ import dagster as dg
 import yaml
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.locators import SECRETS, Locator, Role, mask_url, parse_locator
-from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.locators import SECRETS, STORE_OPTIONS, Locator, Role, mask_url, parse_locator
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration, store_pool
 from rag_migration_pipeline.orchestration.resources import (
     ChromaResource,
     MemoryResource,
@@ -23,7 +25,7 @@ from rag_migration_pipeline.orchestration.resources import (
     QdrantResource,
     VectorStoreResource,
 )
-from rag_migration_pipeline.spec import MigrationOptions, spec_from_values
+from rag_migration_pipeline.spec import MigrationOptions, one_place, spec_from_values
 from rag_migration_pipeline.stores.registry import settings_for
 
 _RESOURCES: dict[str, type[VectorStoreResource]] = {
@@ -40,10 +42,7 @@ def read_migrations(path: Path) -> tuple[list[MigrationDeclaration], dict[str, V
     Raises:
         SpecError: The file is missing or not YAML, or an option is wrong; names file and document.
     """
-    try:
-        documents = [document for document in yaml.safe_load_all(path.read_bytes()) if document is not None]
-    except (OSError, yaml.YAMLError) as error:
-        raise SpecError(f"cannot read the migrations file {path}: {error}.", todo="See docs/migrations.md.") from error
+    documents = [document for document in _documents(path) if document is not None]
     declarations: dict[str, MigrationDeclaration] = {}
     resources: dict[str, VectorStoreResource] = {}
     for position, values in enumerate(documents, start=1):
@@ -54,6 +53,31 @@ def read_migrations(path: Path) -> tuple[list[MigrationDeclaration], dict[str, V
         declarations[declaration.name] = declaration
         resources.update(pair)
     return list(declarations.values()), resources
+
+
+def _documents(path: Path) -> list[Any]:
+    """Return the documents of a YAML file.
+
+    Raises:
+        SpecError: It is missing or not YAML; the message quotes nothing of it, because a secret may be in it.
+    """
+    try:
+        return list(yaml.safe_load_all(path.read_bytes()))
+    except OSError as error:
+        what = f"{error.strerror}"
+    except yaml.MarkedYAMLError as error:
+        # An alias, anchor or tag that the problem names in quotes may be a secret that begins with "*", "&" or "!".
+        problem = re.sub(r"'[^']*'|\"[^\"]*\"", _shown_quote, error.problem or "not YAML")
+        mark = error.problem_mark
+        what = f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
+    except (yaml.YAMLError, ValueError) as error:
+        what = f"not YAML ({type(error).__name__}); a value may be neither text nor a date nor a number"
+    raise SpecError(f"cannot read the migrations file {path}: {what}.", todo="See docs/migrations.md.")
+
+
+def _shown_quote(quote: re.Match[str]) -> str:
+    """Return a quotation of a YAML error if it is a single character or the name of a token, such as '<scalar>'."""
+    return quote[0] if len(quote[0]) == 3 or quote[0].startswith("'<") else "***"
 
 
 @contextmanager
@@ -83,11 +107,21 @@ def declare(values: Any) -> tuple[MigrationDeclaration, dict[str, VectorStoreRes
         keys[1],
         target.collection,
         MigrationOptions.model_validate(spec.model_dump(exclude={"name", "source", "target"})),
+        target_pool=_pool(target),
+        source_pool=_pool(source) if source.path else None,
     )
     return declaration, {
         keys[0]: resource_for(spec.source, source, "source"),
         keys[1]: resource_for(spec.target, target, "target"),
     }
+
+
+def _pool(locator: Locator) -> str:
+    """Return the pool of a store: the same for every URL of one folder or server, whatever its options."""
+    address = one_place(settings_for(locator).address)
+    place = address.partition("?")[0] if locator.path else address  # an embedded store's databases are in one folder
+    digest = hashlib.blake2b(place.encode(), digest_size=4).hexdigest()
+    return store_pool(f"{re.sub(r'[^A-Za-z0-9]+', '_', place)[:80]}_{digest}")
 
 
 def resource_for(url: str, locator: Locator, role: Role) -> VectorStoreResource:
@@ -104,8 +138,8 @@ def resource_for(url: str, locator: Locator, role: Role) -> VectorStoreResource:
             f"{mask_url(url)} carries a secret, which the Dagster UI would show.",
             todo=f"Put it into the environment instead: {variables} (or SOURCE_/TARGET_ in front).",
         )
-    options = dict(locator.options)
-    values: dict[str, Any] = {"tls": locator.is_tls} if options.pop("tls", None) else {}
+    options = {name: value for name, value in locator.options.items() if name not in STORE_OPTIONS}
+    values = locator.store_options() | ({"tls": locator.is_tls} if options.pop("tls", None) else {})
     if family == "memory":
         values |= options
     elif options:

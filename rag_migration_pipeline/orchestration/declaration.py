@@ -12,6 +12,11 @@ from rag_migration_pipeline.spec import Migration, MigrationOptions
 CODE_VERSION = "1"
 
 
+def store_pool(resource_key: str) -> str:
+    """Return the name of the pool of a store resource."""
+    return f"store_{resource_key}"
+
+
 @dataclass(frozen=True)
 class MigrationDeclaration:
     """A migration between two store resources.
@@ -21,6 +26,10 @@ class MigrationDeclaration:
         source: Resource key of the source store.
         target: Resource key of the target store.
         state: Resource key of the `StateResource` that keeps manifests, receipts and staged files.
+        target_pool: Pool of the target store; by default named after its resource, so that migrations which share the
+            resource share the pool.
+        source_pool: Pool of an embedded source, which has one user at a time: that of the migrations whose target it
+            is (`store_pool`). None for servers, which may be read by several runs.
     """
 
     name: str
@@ -30,6 +39,8 @@ class MigrationDeclaration:
     target_collection: str
     options: MigrationOptions = field(default_factory=MigrationOptions)
     state: str = "state"
+    target_pool: str | None = None
+    source_pool: str | None = None
 
     def key(self, asset: str) -> dg.AssetKey:
         """Return the key of one of the migration's assets: source_manifest, loaded_ranges, target_collection."""
@@ -43,7 +54,7 @@ class MigrationDeclaration:
     @property
     def pool(self) -> str:
         """Pool that limits how many ops write to the target store at once, over all runs."""
-        return f"target_{self.target}"
+        return self.target_pool or store_pool(self.target)
 
     @property
     def retry_policy(self) -> dg.RetryPolicy:

@@ -27,10 +27,10 @@ from rag_migration_pipeline.orchestration.staging import (
     StagedRange,
     acknowledged_batches,
     note_acknowledged,
+    stage_extract,
     stage_selection,
     staged_batches,
 )
-from rag_migration_pipeline.orchestration.staging_ahead import StagingAhead, next_key
 from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import Rejection
 from rag_migration_pipeline.steps.context import MigrationContext
@@ -74,7 +74,7 @@ def build_ops(declaration: MigrationDeclaration) -> MigrationOps:
     return MigrationOps(
         plan_ranges=_plan_ranges(declaration),
         plan_missing=_plan_missing(declaration),
-        extract=_range_op(declaration, "extract_range", _extract, priority=1, pool=None),
+        extract=_range_op(declaration, "extract_range", _extract, priority=1, pool=declaration.source_pool),
         filter=_range_op(declaration, "filter_range", _filter, priority=2, pool=None),
         transform=_range_op(declaration, "transform_range", _transform, priority=3, pool=None),
         load=_range_op(declaration, "load_range", _load, priority=4, pool=declaration.pool),
@@ -109,14 +109,11 @@ def _range_op(
 
 
 def _extract(context: dg.OpExecutionContext, declaration: MigrationDeclaration, key: str) -> StagedRange:
-    """Read the range from the source into its staged file, and begin with the next one."""
-    ahead: StagingAhead = getattr(context.resources, declaration.state).ahead
+    """Read the range from the source into its staged file."""
+    begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
-        records, size_bytes, duration_s = ahead.stage(migration, key)
-        following = next_key(context, migration, key)
-        if following is not None:
-            ahead.begin(migration, following)
-    return StagedRange(key, records, size_bytes=size_bytes).after("extract", duration_s)
+        records, size_bytes = stage_extract(migration, key)
+    return StagedRange(key, records, size_bytes=size_bytes).after("extract", time.perf_counter() - begun)
 
 
 def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:

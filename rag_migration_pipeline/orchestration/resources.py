@@ -4,16 +4,16 @@ Belongs here: resources whose secrets come from `dagster.EnvVar`, opened when fi
 Does not belong here: what a store does (``stores/``).
 """
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import PrivateAttr, SecretStr
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.locators import Locator
-from rag_migration_pipeline.orchestration.staging_ahead import StagingAhead
 from rag_migration_pipeline.state import default_state_dir
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.registry import open_source, open_target, settings_for
@@ -28,7 +28,11 @@ class VectorStoreResource(dg.ConfigurableResource[Any]):
     Attributes:
         document_key: Payload key of the document in stores without documents of their own.
         timeout_s: Longest wait for one answer, in seconds.
+
+    The two may also be options of the store's URL, which then win.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # a secret of the wrong type is an input too
 
     document_key: str = "document"
     timeout_s: float = 60.0
@@ -41,8 +45,9 @@ class VectorStoreResource(dg.ConfigurableResource[Any]):
 
     def settings(self) -> StoreSettings:
         """Return the store's settings."""
-        settings = settings_for(self.locator())
-        return replace(settings, document_key=self.document_key, timeout_s=self.timeout_s)
+        locator = self.locator()
+        fields = {"document_key": self.document_key, "timeout_s": self.timeout_s}
+        return replace(settings_for(locator), **{**fields, **locator.store_options()})
 
     def open_source(self) -> VectorStore:
         """Return the store, open read-only."""
@@ -57,11 +62,12 @@ class VectorStoreResource(dg.ConfigurableResource[Any]):
         return self._target
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
-        """Close what was opened."""
-        for store in (self._source, self._target):
-            if store is not None:
-                store.close()
+        """Close what was opened; an error from one store does not keep the other open."""
+        opened = [store for store in (self._target, self._source) if store is not None]
         self._source = self._target = None
+        with ExitStack() as closing:
+            for store in opened:
+                closing.callback(store.close)
 
 
 def _secrets(**values: str) -> dict[str, SecretStr]:
@@ -130,9 +136,9 @@ class EmbeddedOrServerResource(VectorStoreResource):
 class ChromaResource(EmbeddedOrServerResource):
     """Chroma: a folder (``path``) or a server (``host``, ``port``)."""
 
-    token: str = ""
-    user: str = ""
-    password: str = ""
+    token: str = Field(default="", repr=False)
+    user: str = Field(default="", repr=False)
+    password: str = Field(default="", repr=False)
 
     def family(self) -> str:
         """See `EmbeddedOrServerResource.family`."""
@@ -147,7 +153,7 @@ class QdrantResource(EmbeddedOrServerResource):
     """Qdrant: a folder (``path``) of the client's local mode or of the real engine (``engine: edge``), or a server."""
 
     engine: str = "local"
-    api_key: str = ""
+    api_key: str = Field(default="", repr=False)
 
     def family(self) -> str:
         """See `EmbeddedOrServerResource.family`."""
@@ -172,9 +178,9 @@ class QdrantResource(EmbeddedOrServerResource):
 class MilvusResource(EmbeddedOrServerResource):
     """Milvus: a Lite file (``path``) or a server (``host``, ``port``)."""
 
-    token: str = ""
-    user: str = ""
-    password: str = ""
+    token: str = Field(default="", repr=False)
+    user: str = Field(default="", repr=False)
+    password: str = Field(default="", repr=False)
 
     def family(self) -> str:
         """See `EmbeddedOrServerResource.family`."""
@@ -203,18 +209,7 @@ class StateResource(dg.ConfigurableResource[Any]):
     """
 
     folder: str = ""
-    _ahead: StagingAhead = PrivateAttr(default_factory=StagingAhead)
 
     def path(self) -> Path:
         """Return the state folder."""
         return Path(self.folder).expanduser().absolute() if self.folder else default_state_dir().absolute()
-
-    @property
-    def ahead(self) -> StagingAhead:
-        """What stages the next range while one is loaded; one per run."""
-        return self._ahead
-
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
-        """End what is still staged ahead."""
-        self._ahead.close()
-        self._ahead = StagingAhead()

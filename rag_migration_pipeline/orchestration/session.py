@@ -22,7 +22,8 @@ from rag_migration_pipeline.events import (
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.context import MigrationContext, context_of
-from rag_migration_pipeline.steps.manifest import make_manifest, open_manifest, prepare_target
+from rag_migration_pipeline.steps.manifest import open_manifest, prepare_target
+from rag_migration_pipeline.steps.planning import make_manifest
 
 ExecutionContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from rag_migration_pipeline.arrow import read_batches, write_batches
+from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.filters import Filter, parse_filter, select_rows
 from rag_migration_pipeline.records import RecordBatch
 from rag_migration_pipeline.state import staging_errors, write_atomically
@@ -54,6 +55,9 @@ def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
     """
     record_range = read_range_ids(context.state, context.manifest, key)
     path = _extract(context, key)
+    with staging_errors(path):
+        for of_the_last_extract in (_selection(context, key), _acknowledged(context, key)):
+            of_the_last_extract.unlink(missing_ok=True)
     records = write_batches(path, extract_batches(context, record_range))
     return records, path.stat().st_size
 
@@ -86,6 +90,11 @@ def staged_batches(context: MigrationContext, staged: StagedRange) -> Iterator[R
         rows = np.flatnonzero(mask[start : start + len(batch)])
         start += len(batch)
         yield batch if len(rows) == len(batch) else batch.take(rows)
+    if start != len(mask):
+        raise StagingError(
+            f"range {staged.key}: the selection is of {len(mask)} records, the extract has {start}.",
+            todo="Two runs stage the same range; run it again when the other has ended.",
+        )
 
 
 def acknowledged_batches(context: MigrationContext, key: str, run_id: str) -> int:

@@ -1,6 +1,7 @@
 """What happens to a range, in order: plain functions over batches, without an orchestrator.
 
-    manifest   cuts the source into ranges, once, and stores them
+    planning   lists the source, cuts it into ranges, once, and stores the manifest
+    manifest   what was planned, taken up again
     extract    reads a range as its store holds it and unpacks it
     filter     keeps the records that the migration takes
     transform  changes records on the way (passes them through for now)

@@ -6,6 +6,7 @@ Belongs here: opening and closing those together. Does not belong here: anything
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from rag_migration_pipeline.envelope import Layout, layout_of
@@ -13,7 +14,8 @@ from rag_migration_pipeline.events import EventSink, ignore_events
 from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, state_folder
-from rag_migration_pipeline.steps.manifest import Manifest, make_manifest, open_manifest, prepare_target, read_known_ids
+from rag_migration_pipeline.steps.manifest import Manifest, open_manifest, prepare_target, read_known_ids
+from rag_migration_pipeline.steps.planning import make_manifest
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.registry import open_source, open_target
 
@@ -27,7 +29,6 @@ class MigrationContext:
         target: The target store.
         source_layout: How the source collection holds records.
         target_layout: How the target collection holds records.
-        known_ids: Target ids from before the migration's first write.
         emit: Takes the steps' events.
     """
 
@@ -38,8 +39,12 @@ class MigrationContext:
     target: VectorStore
     source_layout: Layout
     target_layout: Layout
-    known_ids: frozenset[RecordId]
     emit: EventSink
+
+    @cached_property
+    def known_ids(self) -> frozenset[RecordId]:
+        """The target's ids that others wrote, as of the manifest; read when first asked for."""
+        return frozenset(read_known_ids(self.state, self.manifest))
 
     @property
     def has_exact_vectors(self) -> bool:
@@ -98,7 +103,6 @@ def context_of(
         target=target,
         source_layout=layout_of(source_spec, source.capabilities, migration.source.document_key),
         target_layout=layout_of(target_spec, target.capabilities, migration.target.document_key),
-        known_ids=frozenset(read_known_ids(state, manifest)),
         emit=emit,
     )
 

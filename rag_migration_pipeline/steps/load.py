@@ -13,8 +13,10 @@ from rag_migration_pipeline.errors import RecordRejectedError
 from rag_migration_pipeline.events import RecordsRejected, RecordsSkipped
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
 from rag_migration_pipeline.spec import Conflict
+from rag_migration_pipeline.state import staging_errors
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.timing import report_batch
+from rag_migration_pipeline.stores.in_order import run_in_order
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class PackedBatch:
 def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
     """Return a batch as it is to be written; the same for the same input, so that validation can ask again."""
     packed = pack(batch, context.target_layout)
-    known = context.known_ids
-    if not known or context.migration.options.conflict is not Conflict.SKIP:
+    if context.migration.options.conflict is not Conflict.SKIP or not context.manifest.known_count:
         return PackedBatch(packed, batch.ids)
+    known = context.known_ids
     rows = [row for row, record_id in enumerate(packed.ids) if record_id not in known]
     skipped = tuple(record_id for record_id in packed.ids if record_id in known)
     return PackedBatch(packed.take(rows), [batch.ids[row] for row in rows], skipped)
@@ -48,19 +50,30 @@ def load_batches(
 ) -> Iterator[tuple[PackedBatch, tuple[Rejection, ...]]]:
     """Write batches; yield each after the target has acknowledged it, with the records that it refused.
 
+    Where several writers help the target, the next batches are on their way meanwhile.
+
+    A receipt that the range has goes first: what it says does not hold while the range is written again.
+
     Raises:
         SchemaCompatibilityError: A batch's vectors do not fit the target collection.
     """
-    for batch in batches:
+    with staging_errors(context.state.receipt(range_key)):
+        context.state.receipt(range_key).unlink(missing_ok=True)
+
+    def write(batch: RecordBatch) -> tuple[PackedBatch, tuple[Rejection, ...], float]:
         begun = time.perf_counter()
         packed = pack_batch(context, batch)
+        result = context.target.upsert(context.migration.target_collection, packed.records)
+        return packed, result.rejections, time.perf_counter() - begun
+
+    writers = context.target.capabilities.concurrent_writers
+    for packed, rejections, duration_s in run_in_order(write, batches, writers):
         if packed.skipped:
             context.emit(RecordsSkipped(context.migration.name, range_key, packed.skipped))
-        result = context.target.upsert(context.migration.target_collection, packed.records)
-        if result.rejections:
-            context.emit(RecordsRejected(context.migration.name, range_key, result.rejections))
-        report_batch(context, range_key, "load", batch, time.perf_counter() - begun)
-        yield packed, result.rejections
+        if rejections:
+            context.emit(RecordsRejected(context.migration.name, range_key, rejections))
+        report_batch(context, range_key, "load", packed.records, duration_s)
+        yield packed, rejections
 
 
 def refuse_rejections(range_key: str, rejections: Sequence[Rejection]) -> None:

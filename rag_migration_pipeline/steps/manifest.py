@@ -1,13 +1,13 @@
-"""The manifest: the source cut into fixed half-open ranges, once, and stored with the plan before the first write.
+"""The manifest: the source cut into fixed half-open ranges, stored with the plan before the first write.
 
-Belongs here: listing ids until they hold still, cutting, storing, taking up again. Does not belong here: what the
-target will look like (``plan.py``), what happens to a range (the other steps).
+Belongs here: what a manifest says, storing it, taking it up again. Does not belong here: making one
+(``steps/planning.py``), what happens to a range (the other steps).
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,16 +17,14 @@ from pydantic import ValidationError as PydanticValidationError
 
 from rag_migration_pipeline.arrow import reading_errors
 from rag_migration_pipeline.digests import digest_ids
-from rag_migration_pipeline.envelope import ENVELOPE_KEY, original_id
 from rag_migration_pipeline.errors import (
     CollectionExistsError,
     ManifestError,
     SchemaCompatibilityError,
-    SourceChangedError,
 )
-from rag_migration_pipeline.events import EventSink, ManifestMade
 from rag_migration_pipeline.payloads import encode
-from rag_migration_pipeline.plan import Plan, make_plan, refuse_collisions, refuse_conflicts
+from rag_migration_pipeline.plan import fits
+from rag_migration_pipeline.receipts import is_receipt_of
 from rag_migration_pipeline.records import (
     CollectionSpec,
     RecordId,
@@ -39,8 +37,6 @@ from rag_migration_pipeline.state import StateFolder, staging_errors, write_atom
 from rag_migration_pipeline.stores.base import VectorStore
 
 VERSION = 1
-MAX_PASSES = 5
-"""Passes over the ids before a source counts as changing; two neighbouring ones must agree."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,8 @@ class Manifest:
         plan_digest: First 6 hex digits of the partition keys.
         generation: 0 for the first manifest of a migration; one more each time a finished migration starts again.
         target_existed: Whether the target collection was there before the migration's first write.
-        known_count: Records in the target before the first write.
+        known_count: Records in the target that are not the migration's, as of the manifest.
+        left_count: Records in the target that earlier generations wrote and that the source no longer has.
         ids_digest: Digest of all source ids in order; with the plan digest, what was planned.
     """
 
@@ -80,6 +77,7 @@ class Manifest:
     target_spec: CollectionSpec
     target_existed: bool
     known_count: int
+    left_count: int
     count: int
     ids_digest: str
     ranges: tuple[RangeEntry, ...]
@@ -142,168 +140,18 @@ def _first_problem(error: PydanticValidationError) -> str:
     return f"{error.error_count()} problems, the first in {place}: {first['msg']}"
 
 
-def make_manifest(
-    migration: Migration, source: VectorStore, target: VectorStore, state: StateFolder, emit: EventSink
-) -> Manifest:
-    """Return the migration's manifest: the stored one, or a new one, planned, checked and stored.
-
-    A stored manifest is taken up as it is, so that ranges never move, unless all its ranges are proven and the
-    source's ids have changed since: then a new generation is cut, which copies everything again, idempotently.
-
-    Raises:
-        SourceChangedError: The source's ids do not hold still.
-        SchemaCompatibilityError: The target cannot hold the source, or ids would meet there.
-        ConflictError: The target is not empty and the conflict policy forbids it.
-    """
-    stored = open_manifest(state, migration) if state.manifest.exists() else None
-    if stored is not None and not _is_finished(state, stored):
-        return _announce(stored, migration, emit, is_resumed=True)
-    listing = list_ids(source, migration.source_collection)
-    if stored is not None and stored.ids_digest == digest_ids(listing.ids):
-        return _announce(stored, migration, emit, is_resumed=True)
-    manifest = _plan_and_store(migration, source, target, state, listing, stored)
-    return _announce(manifest, migration, emit, is_resumed=False)
-
-
-def _announce(manifest: Manifest, migration: Migration, emit: EventSink, *, is_resumed: bool) -> Manifest:
-    emit(ManifestMade(migration.name, len(manifest.ranges), manifest.count, is_resumed))
-    return manifest
-
-
-@dataclass(frozen=True)
-class IdListing:
-    """All ids of a source, in its order.
-
-    Attributes:
-        ids: As the source names them now.
-        originals: As they were before a migration packed them; the same objects where none did.
-    """
-
-    ids: list[RecordId]
-    originals: list[RecordId]
-
-
-def list_ids(source: VectorStore, collection: str) -> IdListing:
-    """Return all ids in the source's order, listed until two passes in a row agree in count and digest.
-
-    Raises:
-        SourceChangedError: They never do, or ids come twice.
-    """
-    digest = digest_ids(record_id for page in source.iter_ids(collection) for record_id in page)
-    for _ in range(MAX_PASSES - 1):
-        ids: list[RecordId] = []
-        originals: list[RecordId] = []
-        for page, envelopes in source.iter_field(collection, ENVELOPE_KEY):
-            ids += page
-            originals += map(original_id, page, envelopes)
-        before, digest = digest, digest_ids(ids)
-        if digest == before:
-            _refuse_duplicates(source, collection, ids)
-            return IdListing(ids, originals)
-    raise SourceChangedError(
-        f"the source is changing: {MAX_PASSES} passes over the ids of {source.address}, collection {collection!r}, "
-        f"gave different ids each time (last count {len(ids)}).",
-        todo="Stop the writers while the ids are listed; the copy itself tolerates additions.",
-    )
-
-
-def _refuse_duplicates(source: VectorStore, collection: str, ids: Sequence[RecordId]) -> None:
-    distinct = set(ids)
-    count = source.count(collection)
-    if len(distinct) == len(ids) and count == len(ids):
-        return
-    seen: set[RecordId] = set()
-    twice = sorted({id_text(i) for i in ids if i in seen or seen.add(i)})  # type: ignore[func-returns-value]
-    raise SourceChangedError(
-        f"{source.address}, collection {collection!r} says it holds {count} records, but {len(distinct)} different ids "
-        f"were found{', these more than once: ' + ', '.join(twice[:10]) if twice else ''}.",
-        todo="Remove records with duplicate ids, or stop the writers, then plan again.",
-    )
-
-
-def _plan_and_store(
-    migration: Migration,
-    source: VectorStore,
-    target: VectorStore,
+def store_manifest(
     state: StateFolder,
-    listing: IdListing,
-    previous: Manifest | None,
-) -> Manifest:
-    collection = migration.target_collection
-    existing = target.describe(collection) if target.exists(collection) else None
-    plan = make_plan(
-        migration,
-        source.describe(migration.source_collection),
-        source.capabilities,
-        listing.originals,
-        existing,
-        target.capabilities,
-    )
-    rule = plan.target_layout.id_rule
-    refuse_collisions(listing.originals, rule)
-    known: set[RecordId] = set()
-    if previous is not None:  # what this migration wrote in earlier generations is neither a conflict nor known
-        known = set(read_known_ids(state, previous))
-    elif existing is not None and existing.count:
-        known = {record_id for page in target.iter_ids(collection) for record_id in page}
-        refuse_conflicts({rule.native(i) for i in listing.originals}, known, migration.options.conflict, migration)
-    manifest = _cut(migration, plan, source, listing.ids, previous, len(known))
-    _store(state, manifest, listing.ids, known)
-    return manifest
-
-
-def _cut(
-    migration: Migration,
-    plan: Plan,
-    source: VectorStore,
+    manifest: Manifest,
     ids: Sequence[RecordId],
-    previous: Manifest | None,
-    known_count: int,
-) -> Manifest:
-    generation = 0 if previous is None else previous.generation + 1
-    digest = digest_ids([migration.identity, generation])[:6]
-    size = migration.options.range_count
-    ranges = []
-    for ordinal in range(math.ceil(len(ids) / size)):
-        part = ids[ordinal * size : (ordinal + 1) * size]
-        following = ids[(ordinal + 1) * size] if (ordinal + 1) * size < len(ids) else None
-        ranges.append(
-            RangeEntry(
-                key=f"{digest}_{ordinal:06d}",
-                ordinal=ordinal,
-                start=id_text(part[0]),
-                stop=None if following is None else id_text(following),
-                offset=ordinal * size,
-                count=len(part),
-                ids_digest=digest_ids(part),
-            )
-        )
-    return Manifest(
-        version=VERSION,
-        identity=migration.identity,
-        facts=migration.identity_facts(),
-        plan_digest=digest,
-        generation=generation,
-        created_at=datetime.now(UTC),
-        source_spec=source.spec(migration.source_collection),
-        target_spec=plan.target_spec,
-        target_existed=previous.target_existed if previous is not None else not plan.creates_target,
-        known_count=known_count,
-        count=len(ids),
-        ids_digest=digest_ids(ids),
-        ranges=tuple(ranges),
-    )
-
-
-def _store(state: StateFolder, manifest: Manifest, ids: Sequence[RecordId], known: Iterable[RecordId]) -> None:
+    known: Iterable[RecordId],
+    left: Iterable[RecordId],
+) -> None:
     """Store the ids first and the manifest last: its rename is the commit point."""
     size = manifest.ranges[0].count if manifest.ranges else 1
-    with staging_errors(state.report):
-        state.report.unlink(missing_ok=True)  # of an earlier generation
     write_atomically(state.ids(manifest.generation), lambda path: _write_ids(path, ids, size))
-    write_atomically(
-        state.known(manifest.generation), lambda path: _write_ids(path, sorted(known, key=id_text), 50_000)
-    )
+    for path, others in ((state.known(manifest.generation), known), (state.left(manifest.generation), left)):
+        write_atomically(path, partial(_write_ids, ids=sorted(others, key=id_text), row_group_count=50_000))
     write_atomically(state.manifest, lambda path: _write_bytes(path, _CODEC.dump_json(manifest, indent=1)))
 
 
@@ -318,11 +166,18 @@ def _write_ids(path: Path, ids: Sequence[RecordId], row_group_count: int) -> Non
 
 
 def read_known_ids(state: StateFolder, manifest: Manifest) -> list[RecordId]:
-    """Return the target's ids from before the first write."""
-    if not manifest.known_count:
-        return []
-    with reading_errors(state.known(manifest.generation)):
-        return _ids(pq.read_table(state.known(manifest.generation)))
+    """Return the target's ids that others wrote, as of the manifest."""
+    return _read_ids(state.known(manifest.generation)) if manifest.known_count else []
+
+
+def read_left_ids(state: StateFolder, manifest: Manifest) -> list[RecordId]:
+    """Return the target's ids that earlier generations wrote and that the source no longer has."""
+    return _read_ids(state.left(manifest.generation)) if manifest.left_count else []
+
+
+def _read_ids(path: Path) -> list[RecordId]:
+    with reading_errors(path):
+        return _ids(pq.read_table(path))
 
 
 def read_range_ids(state: StateFolder, manifest: Manifest, key: str) -> RecordRange:
@@ -349,12 +204,8 @@ def _ids(table: pa.Table) -> list[RecordId]:
 
 
 def proven_keys(state: StateFolder, manifest: Manifest) -> list[str]:
-    """Return the keys of the ranges that have a receipt, in order."""
-    return [entry.key for entry in manifest.ranges if state.receipt(entry.key).exists()]
-
-
-def _is_finished(state: StateFolder, manifest: Manifest) -> bool:
-    return state.report.exists() and len(proven_keys(state, manifest)) == len(manifest.ranges)
+    """Return the keys of the ranges that have a receipt of their own, in order."""
+    return [entry.key for entry in manifest.ranges if is_receipt_of(state.receipt(entry.key), entry.ids_digest)]
 
 
 def prepare_target(manifest: Manifest, migration: Migration, target: VectorStore, state: StateFolder) -> None:
@@ -377,7 +228,8 @@ def prepare_target(manifest: Manifest, migration: Migration, target: VectorStore
         except CollectionExistsError:
             target.forget_spec(name)  # another range's run was faster
     found = target.spec(name).vectors
-    if set(found) != set(manifest.target_spec.vectors):
+    wanted = {vector.name: vector for vector in manifest.target_spec.vectors}
+    if {vector.name for vector in found} != wanted.keys() or not all(fits(wanted[v.name], v) for v in found):
         raise SchemaCompatibilityError(
             f"collection {name!r} in {target.address} is not what was planned: expected vectors "
             f"{manifest.target_spec.vectors}, got {found}.",

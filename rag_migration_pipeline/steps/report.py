@@ -4,7 +4,7 @@ Belongs here: the proof of the whole and its report. Does not belong here: the c
 (``steps/validate.py``).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId, i
 from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
-from rag_migration_pipeline.steps.validate import Findings
+from rag_migration_pipeline.steps.manifest import proven_keys, read_left_ids
+from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
 
 NAMED = 1_000
 """Most ids of each kind that a report names; the counts are always complete."""
@@ -35,24 +36,29 @@ class Report:
         written: Records that the ranges wrote.
         filtered: Records that the filter left out.
         skipped: Records that stayed as the target had them.
+        left_over: Records that earlier generations wrote and that the source no longer has; they stay.
         target_count: Records in the target now.
         source_count: Records in the source now; another number than ``planned`` is told, not a failure.
         is_proven: Every record was read back and nothing is missing, extra or changed.
+        contradicted: Keys of the ranges in which something is missing or changed; their receipts are withdrawn.
     """
 
     migration: str
     identity: str
+    plan: str
     proven_at: datetime
     ranges: int
     planned: int
     written: int
     filtered: int
     skipped: int
+    left_over: int
     target_count: int
     source_count: int
     validation: str
     is_proven: bool
     findings: Findings
+    contradicted: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
         """Return the report as indented JSON, with at most `NAMED` ids of each kind."""
@@ -80,20 +86,22 @@ def prove_collection(context: MigrationContext) -> Report:
     _refuse_unproven(context)
     context.target.finish_loading(context.migration.target_collection)
     counts: dict[str, int] = {}
-    findings = Findings()
+    parts: list[Findings] = []
     contradicted: list[str] = []
-    outside = set(context.known_ids)
+    outside = {*context.known_ids, *read_left_ids(context.state, context.manifest)}
     for entry in context.manifest.ranges:
         receipt = read_receipt(context.state.receipt(entry.key))
+        refuse_unaccounted(context, entry.key, receipt.counts)
         outside.difference_update(receipt.ids)
         for name, value in receipt.counts.items():
             counts[name] = counts.get(name, 0) + value
         if context.migration.options.validate_target is Validation.FULL:
             found = compare_with_receipt(context, receipt)
-            findings += found
+            parts.append(found)
             if not found.is_clean:
                 contradicted.append(entry.key)
-    report = _make_report(context, counts, findings, outside)
+    report = _make_report(context, counts, total_findings(parts), outside)
+    report = replace(report, contradicted=tuple(contradicted))
     for key in contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
         context.state.receipt(key).unlink()
@@ -103,22 +111,34 @@ def prove_collection(context: MigrationContext) -> Report:
         raise ValidationError(
             f"{context.target.address}, collection {context.migration.target_collection!r} is not what migration "
             f"{context.migration.name!r} wrote: {report.findings.summary()}.",
-            todo=f"The report {context.state.report} names all of them; the next run loads the ranges concerned again.",
+            todo=_todo(context, report),
             report=report,
         )
+    context.state.remove_other_plans(context.manifest.plan_digest, context.manifest.generation)
     return report
+
+
+def _todo(context: MigrationContext, report: Report) -> str:
+    """Return what helps: loading ranges again puts right what is missing or changed, not what is extra."""
+    todo = f"The report {context.state.report} names all of them."
+    if report.contradicted:
+        shown = ", ".join(report.contradicted[:10])
+        todo += f" Run the job {report.migration}__migrate, or launch the partitions {shown}: it loads them again."
+    if report.findings.extra:
+        todo += " Find out who else writes there; extra records stay until you delete them."
+    return todo
 
 
 def compare_with_receipt(context: MigrationContext, receipt: Receipt) -> Findings:
     """Read the records of a receipt back in batches and compare digests and sketches."""
-    findings = Findings()
+    parts: list[Findings] = []
     size = context.target.capabilities.page_count
     pages = [range(start, min(start + size, len(receipt))) for start in range(0, len(receipt), size)]
     asked = (receipt.ids[rows.start : rows.stop] for rows in pages)
     answers = context.target.fetch_pages(context.migration.target_collection, asked)
     for rows, found in zip(pages, answers, strict=True):
-        findings += _compare_page(receipt, rows, found, context.target_layout.normalised)
-    return findings
+        parts.append(_compare_page(receipt, rows, found, context.target_layout.normalised))
+    return total_findings(parts)
 
 
 def _compare_page(receipt: Receipt, rows: range, found: RecordBatch, normalised: frozenset[str]) -> Findings:
@@ -159,16 +179,18 @@ def _make_report(
     is_counted = context.migration.options.validate_target is not Validation.NONE
     is_odd = target_count != written - len(findings.missing) + len(outside)
     if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
-        findings += _find_extra(context, outside, is_odd=is_odd)
+        findings = total_findings([findings, _find_extra(context, outside, is_odd=is_odd)])
     return Report(
         migration=context.migration.name,
         identity=context.manifest.identity,
+        plan=context.manifest.plan_digest,
         proven_at=datetime.now(UTC),
         ranges=len(context.manifest.ranges),
         planned=context.manifest.count,
         written=written,
         filtered=counts.get("filtered", 0),
         skipped=counts.get("skipped", 0),
+        left_over=context.manifest.left_count,
         target_count=target_count,
         source_count=context.source.count(context.migration.source_collection),
         validation=context.migration.options.validate_target.value,
@@ -199,12 +221,13 @@ def _find_extra(context: MigrationContext, outside: set[RecordId], *, is_odd: bo
 
 
 def _refuse_unproven(context: MigrationContext) -> None:
-    missing = [e.key for e in context.manifest.ranges if not context.state.receipt(e.key).exists()]
+    done = set(proven_keys(context.state, context.manifest))
+    missing = [entry.key for entry in context.manifest.ranges if entry.key not in done]
     if missing:
         raise ManifestError(
             f"{len(missing)} of {len(context.manifest.ranges)} ranges of migration {context.migration.name!r} are not "
             f"loaded yet: {', '.join(missing[:10])}.",
-            todo="Materialize the missing partitions of loaded_ranges first.",
+            todo=f"Launch these partitions of loaded_ranges, or run the job {context.migration.name}__migrate.",
             ranges=missing,
         )
 

@@ -7,7 +7,7 @@ whole collection (``steps/report.py``).
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,15 +48,6 @@ class Findings:
         """Whether nothing differs."""
         return not (self.missing or self.extra or self.changed)
 
-    def __add__(self, other: "Findings") -> "Findings":
-        """Return the findings of both."""
-        return Findings(
-            self.compared + other.compared,
-            self.missing + other.missing,
-            self.extra + other.extra,
-            {**self.changed, **other.changed},
-        )
-
     def summary(self) -> str:
         """Return one sentence with the first few ids of each kind."""
         parts = []
@@ -67,6 +58,17 @@ class Findings:
             shown = "; ".join(f"{i}: {what}" for i, what in list(self.changed.items())[:SHOWN])
             parts.append(f"{len(self.changed)} changed ({shown})")
         return ", ".join(parts) or f"{self.compared} records as expected"
+
+
+def total_findings(parts: Iterable[Findings]) -> Findings:
+    """Return the findings of all parts."""
+    items = list(parts)
+    return Findings(
+        sum(item.compared for item in items),
+        tuple(record_id for item in items for record_id in item.missing),
+        tuple(record_id for item in items for record_id in item.extra),
+        {record_id: what for item in items for record_id, what in item.changed.items()},
+    )
 
 
 def validate_batches(
@@ -122,7 +124,7 @@ def prove_range(
             for every record of the range. No receipt is written.
     """
     items = list(parts)
-    findings = sum((item for item, _ in items), Findings())
+    findings = total_findings(item for item, _ in items)
     if not findings.is_clean:
         raise ValidationError(
             f"range {range_key} is not in {context.target.address}, collection "
@@ -130,15 +132,15 @@ def prove_range(
             todo="Find out who else writes there, then run the range again.",
             report=findings,
         )
-    receipt = join_receipts(item for _, item in items)
+    receipt = replace(join_receipts(item for _, item in items), ids_digest=context.manifest.entry(range_key).ids_digest)
     receipt.counts["filtered"] = filtered
-    _refuse_unaccounted(context, range_key, receipt.counts)
+    refuse_unaccounted(context, range_key, receipt.counts)
     write_receipt(context.state.receipt(range_key), receipt)
     context.emit(RangeProven(context.migration.name, range_key, len(receipt)))
     return findings, receipt
 
 
-def _refuse_unaccounted(context: MigrationContext, range_key: str, counts: Mapping[str, int]) -> None:
+def refuse_unaccounted(context: MigrationContext, range_key: str, counts: Mapping[str, int]) -> None:
     """Refuse a range of which records got lost between two steps; what no filter left out is not filtered."""
     planned = context.manifest.entry(range_key).count
     names = ("written", "skipped", "rejected", "filtered")

@@ -22,7 +22,7 @@ from rag_migration_pipeline.records import (
     Rejection,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities
-from rag_migration_pipeline.stores.read_ahead import read_in_order
+from rag_migration_pipeline.stores.in_order import run_in_order
 from rag_migration_pipeline.stores.screening import screen
 
 
@@ -165,7 +165,7 @@ class VectorStore(ABC):
         store that was acknowledged before the page's ids were given.
         """
         readers = self.capabilities.concurrent_readers
-        yield from read_in_order(lambda ids: self.fetch(collection, ids), pages, readers)
+        yield from run_in_order(lambda ids: self.fetch(collection, ids), pages, readers)
 
     def scan(self, collection: str, page_count: int | None = None) -> Iterator[RecordBatch]:
         """Yield all records in the store's order."""

@@ -27,14 +27,13 @@ from rag_migration_pipeline.stores import chroma_records as records
 from rag_migration_pipeline.stores import chroma_schema as schema
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.chroma_collection import ChromaCollection
-from rag_migration_pipeline.stores.chroma_connection import (
-    Connection,
-)
+from rag_migration_pipeline.stores.chroma_connection import Connection, connect_folder
 from rag_migration_pipeline.stores.chroma_errors import driver_errors
 from rag_migration_pipeline.stores.chroma_index_files import IndexFiles
 from rag_migration_pipeline.stores.chroma_settings import ChromaSettings, settings_from_locator
 from rag_migration_pipeline.stores.chroma_writing import write_part
-from rag_migration_pipeline.stores.read_ahead import read_in_order
+from rag_migration_pipeline.stores.folder_lock import FolderLock
+from rag_migration_pipeline.stores.in_order import run_in_order
 from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit, screen
 
 __all__ = ["ChromaSettings", "ChromaStore", "settings_from_locator"]
@@ -42,6 +41,7 @@ __all__ = ["ChromaSettings", "ChromaStore", "settings_from_locator"]
 _COLLECTIONS_PAGE_COUNT = 100
 _IDS_PAGE_COUNT = 10_000
 _VALUES_PAGE_COUNT = 10_000
+_SAMPLE_COUNT = 100
 _MAX_IDS_COUNT = 10_000
 """Most ids of one request to read: at 32,766 SQLite runs out of variables (20,000 work, 40,000 fail on 1.5.9)."""
 
@@ -60,6 +60,8 @@ class ChromaStore(VectorStore):
         self._models: dict[str, Any] = {}
         self._index_files = IndexFiles()
         self._closing = threading.Lock()
+        self._holding = threading.Lock()
+        self._held: set[str] = set()
         self._place = {"tenant": settings.tenant, "database": settings.database}
 
     # -- collections ------------------------------------------------------------------------------------------
@@ -103,10 +105,13 @@ class ChromaStore(VectorStore):
                 address=self.address,
             )
         self._forget(spec.name)
+        configuration = schema.configuration_for(spec)
+        if self.capabilities.is_embedded:
+            self._index_files.hold_new(spec.name, configuration["hnsw"])
         with self._driver(spec.name) as api:
             api.create_collection(
                 name=spec.name,
-                configuration=schema.configuration_for(spec),
+                configuration=configuration,
                 metadata=schema.metadata_for(spec),
                 **self._place,
             )
@@ -114,6 +119,8 @@ class ChromaStore(VectorStore):
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
         self._forget(collection)
+        self._index_files.forget(collection)
+        self._held.discard(collection)
         if schema.is_name(collection):
             with suppress(CollectionNotFoundError), self._driver(collection) as api:
                 api.delete_collection(name=collection, **self._place)
@@ -141,7 +148,11 @@ class ChromaStore(VectorStore):
             offset += len(ids)
 
     def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
-        """See `VectorStore.iter_field`; reads payloads without vectors and documents."""
+        """See `VectorStore.iter_field`; reads payloads without vectors and documents, or no payloads at all."""
+        if self._has_never_held(collection, key):
+            for ids_only in self.iter_ids(collection):
+                yield ids_only, [None] * len(ids_only)
+            return
         offset = 0
         while True:
             with self._using(collection) as held:
@@ -155,17 +166,29 @@ class ChromaStore(VectorStore):
     def read_range(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
         """See `VectorStore.read_range`; reads the range's ids."""
         pages = self._pages(collection, record_range.ids, page_count)
-        with closing(self._read_in_order(collection, pages)) as found:
+        with closing(self._run_in_order(collection, pages)) as found:
             yield from (batch for batch in found if len(batch))
 
     def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
         """See `VectorStore.fetch`."""
         pages = self._pages(collection, [*dict.fromkeys(ids)], self.capabilities.page_count) or [[]]
-        batch = concatenate(list(self._read_in_order(collection, pages)))
+        batch = concatenate(list(self._run_in_order(collection, pages)))
         position = {record_id: row for row, record_id in enumerate(batch.ids)}
         if list(batch.ids) == list(ids):
             return batch
         return batch.take(position[record_id] for record_id in ids if record_id in position)
+
+    def _has_never_held(self, collection: str, key: str) -> bool:
+        """Return whether no record ever had that key, by the keys that the collection's schema lists.
+
+        A write adds its keys before it is acknowledged (folder and server, 1.5.9). Collections filled by versions
+        before schemas list fewer keys than they hold, so the first records must not contradict it.
+        """
+        schema_keys = schema.keys_of(self._model(collection, is_fresh=True))
+        if schema_keys is None or key in schema_keys or key == schema.URI_KEY:
+            return False
+        with self._using(collection) as held:
+            return all(payload.keys() <= schema_keys for payload in held.first_payloads(_SAMPLE_COUNT))
 
     def _pages(self, collection: str, ids: Sequence[RecordId], page_count: int) -> list[list[str]]:
         """Cut ids into pages within the limits; ids that cannot exist in Chroma are left out."""
@@ -174,9 +197,9 @@ class ChromaStore(VectorStore):
         possible = [str(record_id) for record_id in ids if records.can_be_id(record_id)]
         return [possible[start : start + size] for start in range(0, len(possible), size)]
 
-    def _read_in_order(self, collection: str, pages: list[list[str]]) -> Generator[RecordBatch, None, None]:
+    def _run_in_order(self, collection: str, pages: list[list[str]]) -> Generator[RecordBatch, None, None]:
         readers = self.capabilities.concurrent_readers
-        return read_in_order(lambda ids: self._get(collection, ids), pages, readers)
+        return run_in_order(lambda ids: self._get(collection, ids), pages, readers)
 
     def _get(self, collection: str, ids: list[str]) -> RecordBatch:
         vector = self.spec(collection).vectors[0]
@@ -187,6 +210,7 @@ class ChromaStore(VectorStore):
 
     def upsert(self, collection: str, batch: RecordBatch) -> WriteResult:
         """See `VectorStore.upsert`; also rejects what only a look at vectors and documents shows."""
+        self._hold_index_files(collection)
         spec = self.spec(collection)
         check_vectors_fit(batch, spec)
         records.require_vectors(batch, collection)
@@ -204,6 +228,7 @@ class ChromaStore(VectorStore):
         Raises:
             RecordRejectedError: A record alone is larger than a request may be; the others are written.
         """
+        self._hold_index_files(collection)
         too_large = self._write(collection, batch)
         if too_large:
             raise RecordRejectedError(
@@ -214,8 +239,6 @@ class ChromaStore(VectorStore):
 
     def _write(self, collection: str, batch: RecordBatch) -> list[Rejection]:
         too_large: list[Rejection] = []
-        if self.capabilities.is_embedded and not self._index_files.is_held(collection):
-            self._index_files.hold(collection, *self._threshold_of(collection))
         for part in cut(batch, self.capabilities.max_batch_count, self.capabilities.max_batch_bytes):
             with self._using(collection) as held:
                 try:
@@ -235,9 +258,36 @@ class ChromaStore(VectorStore):
 
         return model, set_threshold
 
+    def _hold_index_files(self, collection: str) -> None:
+        """Let an engine in this process write no index file before the load is finished (``chroma_index_files.py``)."""
+        if not self.capabilities.is_embedded or collection in self._held:
+            return
+        with self._holding:  # the first of several writers; the others wait before their first request
+            if collection in self._held:
+                return
+            model, set_threshold = self._threshold_of(collection)
+            if self._index_files.hold(collection, model, set_threshold):
+                self._open_anew()
+            self._held.add(collection)
+
+    def _open_anew(self) -> None:
+        """Open the folder again; where another store of this process has it open, too, its engine goes on."""
+        path = self.settings.path or ""
+        lock = FolderLock(path)  # kept over the gap, so that nobody comes between
+        try:
+            with self._closing:
+                old, self._connection = self._connection, None
+                if old is not None:
+                    old.release()
+                    self._connection = connect_folder(path, self.address, create=False)
+        finally:
+            lock.release()
+        self._models.clear()
+
     def finish_loading(self, collection: str) -> None:
         """See `VectorStore.finish_loading`; a folder's engine may write its index files again."""
         if self.capabilities.is_embedded:
+            self._held.discard(collection)
             self._index_files.release(collection, *self._threshold_of(collection))
 
     def _explain(self, collection: str, part: RecordBatch, error: StoreRequestError) -> None:

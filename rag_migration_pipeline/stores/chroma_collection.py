@@ -46,6 +46,12 @@ class ChromaCollection:
             answer = self._api._get(limit=limit, offset=offset, include=["metadatas", "uris"], **self._place)
         return list(answer["ids"]), [payload_of(answer, row).get(key) for row in range(len(answer["ids"]))]
 
+    def first_payloads(self, limit: int) -> list[Payload]:
+        """Return the metadata of the records that were written first."""
+        with self._driver():
+            answer = self._api._get(limit=limit, offset=0, include=["metadatas"], **self._place)
+        return [dict(metadata or {}) for metadata in answer["metadatas"]]
+
     def read(self, ids: Sequence[str], include: Sequence[str]) -> Any:
         """Return the client's answer for these ids, in the store's order."""
         with self._driver():

@@ -196,3 +196,13 @@ def _vector_problems(vector: VectorSpec) -> list[str]:
     if vector.dimension is None or vector.dimension < 1:
         problems.append(f"the dimension must be at least 1, got {vector.dimension}")
     return problems
+
+
+def keys_of(model: Any) -> frozenset[str] | None:
+    """Return every payload key that a record of a collection ever had; None where the collection does not tell.
+
+    Args:
+        model: The client's ``chromadb.types.Collection``.
+    """
+    keys = (model.serialized_schema or {}).get("keys")
+    return None if keys is None else frozenset(keys)

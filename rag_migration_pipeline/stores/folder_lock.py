@@ -6,12 +6,10 @@ The lock lives in the system's temporary folder, keyed by the real path, because
 anything in it. Within one process a folder may be locked more than once; it is free after the last release.
 """
 
-import hashlib
 import json
 import os
 import socket
 import sys
-import tempfile
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rag_migration_pipeline.errors import StoreLockedError
+from rag_migration_pipeline.locks import lock_file_of
 
 _held: dict[str, tuple[FileLock, int]] = {}
 _guard = threading.Lock()
@@ -57,8 +56,7 @@ class FolderLock:
             lock.release()
 
     def _acquire(self) -> FileLock:
-        self._lock_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(self._lock_file(), thread_local=False)
+        lock = FileLock(lock_file_of(self.folder), thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -83,10 +81,5 @@ class FolderLock:
         except (OSError, ValueError, KeyError):
             return "another process"
 
-    def _lock_file(self) -> Path:
-        owner = os.getuid() if hasattr(os, "getuid") else "all"
-        name = hashlib.blake2b(self.folder.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-        return Path(tempfile.gettempdir()) / f"rag_migration_pipeline-{owner}" / f"{name}.lock"
-
     def _holder_file(self) -> Path:
-        return self._lock_file().with_suffix(".json")
+        return lock_file_of(self.folder).with_suffix(".json")

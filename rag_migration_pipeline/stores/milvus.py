@@ -36,6 +36,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores import milvus_creation, milvus_loading, milvus_schema, milvus_wire
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
+from rag_migration_pipeline.stores.in_order import run_in_order
 from rag_migration_pipeline.stores.milvus_capabilities import MAX_REQUEST_BYTES, capabilities_of
 from rag_migration_pipeline.stores.milvus_connection import connect, open_folder
 from rag_migration_pipeline.stores.milvus_errors import COLLECTION_NOT_LOADED
@@ -43,7 +44,6 @@ from rag_migration_pipeline.stores.milvus_reading import FETCH_COUNT, MAX_WINDOW
 from rag_migration_pipeline.stores.milvus_schema import FieldType, Layout
 from rag_migration_pipeline.stores.milvus_screening import MAX_JSON_BYTES, payload_problem
 from rag_migration_pipeline.stores.milvus_settings import MilvusSettings, settings_from_locator
-from rag_migration_pipeline.stores.read_ahead import read_in_order
 from rag_migration_pipeline.stores.screening import STAGE
 
 __all__ = ["MilvusSettings", "MilvusStore", "settings_from_locator"]
@@ -191,7 +191,7 @@ class MilvusStore(VectorStore):
         """See `VectorStore.fetch_pages`; all pages at one moment, because a server lets a fresh one wait (200 ms)."""
         moment = Moment(self._reader)
         readers = self.capabilities.concurrent_readers
-        yield from read_in_order(lambda ids: self._fetch(collection, ids, moment), pages, readers)
+        yield from run_in_order(lambda ids: self._fetch(collection, ids, moment), pages, readers)
 
     def _fetch(self, collection: str, ids: Sequence[RecordId], moment: Moment) -> RecordBatch:
         with self._naming(collection):

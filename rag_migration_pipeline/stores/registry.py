@@ -4,6 +4,7 @@ Belongs here: the table of schemes and the two ways to open a store (source, tar
 of URLs (``locators.py``).
 """
 
+from dataclasses import replace
 from importlib import import_module
 
 from rag_migration_pipeline.errors import SpecError
@@ -28,7 +29,7 @@ def settings_for(locator: Locator) -> StoreSettings:
     """Return the settings that a locator describes.
 
     Raises:
-        SpecError: Unknown scheme or query option.
+        SpecError: Unknown scheme or query option, or a value that makes no sense.
     """
     module = ADAPTERS.get(locator.scheme)
     if module is None:
@@ -38,7 +39,7 @@ def settings_for(locator: Locator) -> StoreSettings:
         )
     adapter = import_module(f"rag_migration_pipeline.stores.{module}")
     settings: StoreSettings = adapter.settings_from_locator(locator)
-    return settings
+    return replace(settings, **locator.store_options())
 
 
 def open_source(settings: StoreSettings) -> VectorStore:

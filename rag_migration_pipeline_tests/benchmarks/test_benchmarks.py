@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.__main__ import main, read_options
 from benchmarks.data import pages
-from benchmarks.document import PAGE, QUOTED, documented
+from benchmarks.document import PAGE, QUOTED, documented, memory_table
 from benchmarks.measure import Stopwatch
 from benchmarks.report import Case, memory_lines
 from benchmarks.variant import DAGSTER, STEPS, STRAIGHT_LINE, Measured
@@ -38,7 +38,7 @@ def test_a_small_benchmark_runs_every_variant_and_writes_what_it_measured(
     arguments = ["--pairs", "chroma_folder-qdrant_edge", "--sizes", "60", "--dimension", "8", "--range-count", "25"]
     assert main([*arguments, "--output", str(output)]) == 0
     result = json.loads(output.read_text())
-    assert result["command"].split()[-2:] == ["--output", str(output)]
+    assert result["command"] == " ".join(["python", "-m", "benchmarks", *arguments])
     (case,) = result["cases"]
     assert list(case["runs"]) == [STRAIGHT_LINE, STEPS, DAGSTER]
     assert case["ratio"][STRAIGHT_LINE] == 1.0
@@ -64,7 +64,7 @@ def test_records_are_the_same_every_time_and_shaped_as_described() -> None:
     assert all(str(uuid.UUID(record_id)) == record_id for record_id in first.ids)
     assert first.vectors.dtype == np.float32
     assert not np.allclose(np.linalg.norm(first.vectors, axis=1), 1.0, atol=0.1)
-    assert all(200 <= len(text) <= 1_500 for text in first.documents)
+    assert all(300 <= len(text) <= 1_500 for text in first.documents)
     assert {len(payload) for payload in first.payloads} == {8}
     assert {type(value) for value in first.payloads[0].values()} == {str, int, float, bool, list}
 
@@ -124,3 +124,8 @@ def test_the_quoted_run_reached_the_speed_and_memory_that_are_promised() -> None
         assert case["records"] == 20_000
         assert case["ratio"][STEPS] >= 0.8
         assert case["ratio"][DAGSTER] >= 0.6
+    memory = json.loads(QUOTED["memory"].read_text())
+    assert {case["records"] for case in memory["cases"]} == {20_000, 80_000}
+    assert memory["settings"]["range_count"] == 10_000
+    for growth in (line.split("|")[3] for line in memory_table(memory)[2:]):
+        assert float(growth) <= 1.2

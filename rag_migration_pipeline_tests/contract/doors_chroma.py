@@ -23,8 +23,8 @@ class ChromaDoor:
         """Connect to a server; take the open engine of a folder."""
         self._place = {"tenant": settings.tenant, "database": settings.database}
         self._client: Any = None
+        self._store = store
         if settings.path is not None:
-            self._api: Any = store.api
             return
         options = Settings(_env_file=None)
         if settings.token is not None:
@@ -34,7 +34,11 @@ class ChromaDoor:
         self._client = chromadb.HttpClient(
             host=settings.host, port=settings.port, ssl=settings.is_tls, settings=options, **self._place
         )
-        self._api = self._client._server
+
+    @property
+    def _api(self) -> Any:
+        """The own client's, or the one of the store: that opens its folder anew before its first write."""
+        return self._store.api if self._client is None else self._client._server
 
     def _collection(self, name: str) -> chromadb.Collection:
         model = self._api.get_collection(name=name, **self._place)

@@ -108,14 +108,14 @@ def test_reset_forgets_everything_first(done: Path) -> None:
 def test_killed_in_the_middle_the_next_run_goes_on(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = prepare(tmp_path / "demo", tmp_path_factory)
     assert run_demo(folder, kill_at=(LEGS[1], 2)).code == -signal.SIGKILL
-    receipts = {path.stem: path.stat().st_mtime_ns for path in folder.glob("state/*/receipts/*.arrow")}
+    receipts = {path.stem: path.stat().st_mtime_ns for path in folder.glob("state/*/receipts/**/*.arrow")}
     assert len(receipts) == RANGES + 2
     outcome = run_demo(folder)
     assert outcome.code == 0, outcome.said
     assert "was killed: going on from its finished ranges" in outcome.said
     assert outcome.said.count("all done") == 1
     assert outcome.said.rstrip().endswith(f"round trip: {COUNT} of {COUNT} records identical")
-    after = {path.stem: path.stat().st_mtime_ns for path in folder.glob("state/*/receipts/*.arrow")}
+    after = {path.stem: path.stat().st_mtime_ns for path in folder.glob("state/*/receipts/**/*.arrow")}
     assert receipts.items() <= after.items()
     assert [status for _, status in runs_of(folder)] == ["SUCCESS", "FAILURE", "SUCCESS", "SUCCESS"]
 

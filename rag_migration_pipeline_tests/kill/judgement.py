@@ -20,7 +20,7 @@ RANGE_STEP = re.compile(r"(\w+)\[(.+)\]")
 
 def receipts(root: Path) -> dict[str, tuple[int, int]]:
     """Return the ranges that have a receipt, each with what would change if it were written again."""
-    found = root.glob("state/*/receipts/*.arrow")
+    found = root.glob("state/*/receipts/**/*.arrow")
     return {path.stem: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 

@@ -1,4 +1,4 @@
-"""A Chroma folder while it is loaded: its index files, which a kill in the wrong moment would destroy, stay untouched."""
+"""A Chroma folder while it is loaded: its index files, which a badly timed kill would destroy, stay untouched."""
 
 from pathlib import Path
 

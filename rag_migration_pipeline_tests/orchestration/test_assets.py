@@ -206,6 +206,20 @@ def test_the_check_of_a_range_that_is_not_loaded_fails_and_says_so(scene: Scene)
     assert "no receipt" in (part.description or "")
 
 
+def test_a_failed_proof_marks_the_ranges_that_it_contradicts(scene: Scene) -> None:
+    materialize_all(scene)
+    with scene.target.inner.open(create=False) as store:
+        store.delete(COLLECTION, ["r00007"])
+    result = scene.materialize("target_collection")
+    assert not result.success
+    first, second, third = scene.keys
+    expected = {first: "SUCCEEDED", second: "FAILED", third: "SUCCEEDED"}
+    assert check_states(scene, "loaded_ranges", RANGE_CHECK) == expected
+    assert check_states(scene, "target_collection", COLLECTION_CHECK) == {None: "FAILED"}
+    assert scene.materialize("loaded_ranges", partition_key=second).success
+    assert scene.materialize("target_collection").success
+
+
 def test_a_check_by_hand_changes_nothing_in_the_target(scene: Scene) -> None:
     materialize_all(scene)
     before = dict(scene.target.calls)

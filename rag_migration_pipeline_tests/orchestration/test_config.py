@@ -1,6 +1,7 @@
 """Migrations of one's own in a YAML file: what is read, what is refused by name, and that no secret shows."""
 
 import textwrap
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from dagster_shared.serdes import serialize_value
 from rag_migration_pipeline.definitions import CONFIG_VARIABLE, build_definitions
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.orchestration.config import declare, read_migrations
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.factory import migration_definitions
+from rag_migration_pipeline.orchestration.resources import MemoryResource
 from rag_migration_pipeline.spec import Conflict
 
 SECRET = "do-not-show-me-7391"
@@ -114,6 +118,59 @@ def test_a_secret_in_a_url_is_refused_without_being_shown(url: str, variable: st
     assert variable in caught.value.todo
 
 
+def pools(declaration: MigrationDeclaration) -> set[str]:
+    """Return the pools that a run of the migration's job holds."""
+    stores = dict.fromkeys(declaration.resource_keys, MemoryResource())
+    job = migration_definitions([declaration], stores).resolve_job_def
+    return {op.pool for op in job(f"{declaration.name}__migrate").all_node_defs if op.pool is not None}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("chroma+file:///data/c/one", "chroma+file:///data/c/two"),
+        ("chroma+file:///data/c/one", "chroma+file:///data/x/../c/one?tenant=t&timeout_s=5"),
+        ("qdrant+edge:///data/q/one", "qdrant+file:///data/q/two"),
+        ("qdrant://localhost:6333/one", "qdrant://127.0.0.1:6333/two?prefer_grpc=false"),
+        ("milvus://Store.example:19530/one", "milvus://store.example.:19530/two?tls=true"),
+    ],
+)
+def test_migrations_into_one_store_share_its_pool(migrations: Any, first: str, second: str) -> None:
+    text = f"name: a\nsource: memory://a\ntarget: {first}\n---\nname: b\nsource: memory://a\ntarget: {second}\n"
+    a, b = read_migrations(migrations(text))[0]
+    assert a.pool == b.pool
+    assert a.target != b.target  # each has its own secrets and options all the same
+
+
+def test_migrations_into_two_stores_do_not_wait_for_each_other() -> None:
+    urls = ["chroma+file:///data/c/docs", "chroma+file:///data/C/docs", "chroma+file:///data_c/docs", "qdrant://h/docs"]
+    declared = [declare({"name": "m", "source": "memory://a", "target": url})[0] for url in urls]
+    assert len({declaration.pool for declaration in declared}) == len(urls)
+
+
+def test_a_run_that_reads_an_embedded_store_holds_the_pool_of_those_that_write_it() -> None:
+    into, _ = declare({"name": "into", "source": "memory://a", "target": "qdrant+edge:///data/q/docs"})
+    out_of, _ = declare({"name": "out_of", "source": "qdrant+edge:///data/q/docs", "target": "chroma+file:///c/docs"})
+    assert pools(into) == {into.pool}
+    assert pools(out_of) == {into.pool, out_of.pool}
+
+
+def test_a_server_may_be_read_by_several_runs() -> None:
+    declaration, _ = declare({"name": "m", "source": "qdrant://h/docs", "target": "chroma+file:///c/docs"})
+    assert pools(declaration) == {declaration.pool}
+
+
+def test_timeout_and_document_key_of_a_url_reach_the_store() -> None:
+    url = "qdrant://h/docs?timeout_s=5&document_key=text&prefer_grpc=false"
+    declaration, resources = declare({"name": "m", "source": url, "target": "memory://docs?timeout_s=7"})
+    source: Any = resources[declaration.source]
+    assert (source.timeout_s, source.document_key, source.options) == (5.0, "text", {"prefer_grpc": "false"})
+    assert (source.settings().timeout_s, source.settings().document_key) == (5.0, "text")
+    assert resources[declaration.target].settings().timeout_s == 7.0
+    with pytest.raises(SpecError, match="timeout_s"):
+        declare({"name": "m", "source": "memory://a", "target": "qdrant://h/docs?timeout_s=soon"})
+
+
 def test_a_url_with_an_empty_query_carries_no_secret() -> None:
     declaration, _ = declare({"name": "m", "source": "memory://docs", "target": "qdrant://host:6333/docs?"})
     assert declaration.target_collection == "docs"
@@ -149,6 +206,36 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path: Path, content: bytes | None)
     with pytest.raises(SpecError, match="cannot read the migrations file") as caught:
         read_migrations(path)
     assert str(path) in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"name: m\napi_key: {SECRET}: {SECRET}", "line 2, column"),
+        (f'name: m\napi_key: "{SECRET}', "line 2, column"),
+        (f"name: m\napi_key: *{SECRET}", "line 2, column 10: found undefined alias ***"),
+        (f"name: m\napi_key: !{SECRET} x", "line 2, column 10: could not determine a constructor for the tag ***"),
+        (f"a: &{SECRET} 1\nb: &{SECRET} 2", "line 2, column 4: second occurrence"),
+        (f"name: m\n  api_key: {SECRET}", "line 2, column"),
+        (f"[{SECRET}, b: @{SECRET}]", "found character '@' that cannot start any token"),
+        (f"[{SECRET}", "but got '<stream end>'"),
+        (f"api_key: {SECRET}\nday: 2024-13-45", "ValueError"),
+        (f"api_key: {SECRET}\x07", "ReaderError"),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_not_quoted(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "migrations.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        read_migrations(path)
+    assert said in caught.value.what
+    assert SECRET not in "".join([repr(caught.value), *traceback.format_exception(caught.value)])
+
+
+def test_a_date_in_a_filter_is_refused_with_what_to_write(migrations: Any) -> None:
+    text = "name: m\nsource: memory://a\ntarget: memory://b\nfilter: {day: {$gte: 2024-01-01}}"
+    with pytest.raises(SpecError, match="quotes"):
+        read_migrations(migrations(text))
 
 
 def test_an_empty_document_is_passed_over(migrations: Any) -> None:

@@ -54,9 +54,9 @@ def test_every_migration_has_its_own_group_partitions_pool_and_checks() -> None:
         for name in DEMO
     }
     assert pools == {
-        DEMO[0]: {"target_demo_qdrant"},
-        DEMO[1]: {"target_demo_milvus"},
-        DEMO[2]: {"target_demo_chroma_home"},
+        DEMO[0]: {"store_demo_chroma", "store_demo_qdrant"},
+        DEMO[1]: {"store_demo_qdrant", "store_demo_milvus"},
+        DEMO[2]: {"store_demo_milvus", "store_demo_chroma_home"},
     }
 
 

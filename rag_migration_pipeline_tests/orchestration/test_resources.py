@@ -1,6 +1,7 @@
 """Store resources: one open store per run, closed with it; settings that contradict each other are refused."""
 
 import gc
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from rag_migration_pipeline.stores import chroma
 from rag_migration_pipeline_tests.kill.vendor import differences, fill_chroma, make_records, read_chroma, read_edge
 from rag_migration_pipeline_tests.orchestration.scene import COLLECTION, QUICK, Scene, spec_of
 
+SECRET = "s3cr3t-Xyzzy"
 MakeScene = Callable[..., Scene]
 
 
@@ -66,6 +68,52 @@ def test_a_source_refuses_writes() -> None:
     resource = MemoryResource(name="resources_read_only")
     with pytest.raises(ReadOnlyStoreError):
         resource.open_source().create(spec_of(COLLECTION))
+
+
+def test_the_target_is_closed_even_if_closing_the_source_raises(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = make_scene(3).source
+    resource = MemoryResource(name=resource.inner.name)  # type: ignore[attr-defined]
+    source, target = resource.open_source(), resource.open_target()
+    closed: list[str] = []
+
+    def refuse() -> None:
+        closed.append("source")
+        raise OSError("the source does not close")
+
+    monkeypatch.setattr(source, "close", refuse)
+    monkeypatch.setattr(target, "close", lambda: closed.append("target"))
+    with pytest.raises(OSError, match="does not close"):
+        resource.teardown_after_execution(dg.build_init_resource_context())
+    assert closed == ["source", "target"]
+    assert resource.open_target() is not target
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (ChromaResource, ["token", "user", "password"]),
+        (QdrantResource, ["api_key"]),
+        (MilvusResource, ["token", "user", "password"]),
+    ],
+)
+def test_a_resource_shows_no_secret(kind: Any, names: list[str]) -> None:
+    for name in names:
+        resource = kind(host="store.example", **{name: SECRET})
+        assert resource.secrets()[name].get_secret_value() == SECRET
+        assert SECRET not in repr(resource) + str(resource) + repr(resource.locator()) + repr(resource.settings())
+        with pytest.raises(ValueError, match=name) as caught:
+            kind(host="store.example", **{name: [SECRET]})
+        assert SECRET not in "".join([repr(caught.value), *traceback.format_exception(caught.value)])
+
+
+def test_what_the_url_says_of_timeout_and_document_key_wins_over_the_fields() -> None:
+    options = {"timeout_s": "5", "document_key": "text"}
+    named = QdrantResource(host="store.example", timeout_s=9, options=options).settings()
+    assert (named.timeout_s, named.document_key) == (5.0, "text")
+    plain = QdrantResource(host="store.example", timeout_s=9, document_key="body").settings()
+    assert (plain.timeout_s, plain.document_key) == (9.0, "body")
 
 
 @pytest.mark.parametrize("kind", [ChromaResource, QdrantResource, MilvusResource])

@@ -28,7 +28,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores.chroma import ChromaSettings, ChromaStore, settings_from_locator
 from rag_migration_pipeline.stores.chroma_writing import write_part
-from rag_migration_pipeline.stores.read_ahead import read_in_order
+from rag_migration_pipeline.stores.in_order import run_in_order
 from rag_migration_pipeline_tests.stores.chroma_samples import DIMENSION, batch_of, spec_of, vendor
 
 
@@ -257,13 +257,13 @@ def test_pages_come_in_order_and_an_early_stop_leaves_no_reader() -> None:
             gate.set()
         return part
 
-    pages = read_in_order(read, range(50), 2)
+    pages = run_in_order(read, range(50), 2)
     assert [next(pages), next(pages)] == [0, 1]
     pages.close()
     assert len(begun) <= 6
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("chroma-reader")]
     with pytest.raises(ZeroDivisionError):
-        list(read_in_order(lambda part: 1 // (3 - part), range(9), 2))
+        list(run_in_order(lambda part: 1 // (3 - part), range(9), 2))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("chroma-reader")]
 
 

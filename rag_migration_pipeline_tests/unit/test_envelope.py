@@ -323,3 +323,18 @@ def test_the_memory_store_needs_no_envelope_for_anything_it_holds() -> None:
     layout = layout_of(spec, memory.CAPABILITIES, "document")
     for value in AWKWARD_VALUES:
         assert pack(one({"k": value}, "text", uuid.UUID(int=7)), layout).payloads == [{"k": value}]
+
+
+@every_layout
+def test_a_natural_value_that_was_set_since_wins_over_the_envelope(layout: Layout) -> None:
+    """An application that works with the target writes natural fields; what it wrote is newer than what was packed."""
+    packed = pack(one({"year": None, "kept": None}), layout)
+    payload = {**packed.payloads[0], "year": 2024}
+    documents = packed.documents
+    if layout.document_key is None:
+        documents = ["newer"]
+    else:
+        payload[layout.document_key] = "newer"
+    home = unpack(packed.with_columns(payloads=[payload], documents=documents), layout)
+    assert home.payloads == [{"year": 2024, "kept": None}]
+    assert home.documents == ["newer"]

@@ -1,5 +1,6 @@
 """The filter language means what its page says, and refuses what it cannot mean."""
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,10 @@ def test_ne_and_nin_are_the_negations_of_eq_and_in(field: str, value: Any) -> No
         ({"year": {"$gt": True}}, ["'year'", "$gt", "bool"]),
         ({"year": {"$in": "abc"}}, ["'year'", "$in", "str"]),
         ({"year": {"$nin": {"a": 1}}}, ["'year'", "$nin", "dict"]),
+        ({"day": dt.date(2024, 1, 1)}, ["'day'", "date", "quotes"]),
+        ({"day": {"$in": ["2024", dt.datetime(2024, 1, 1)]}}, ["'day'", "$in[1]", "datetime", "quotes"]),  # noqa: DTZ001 - as YAML reads it
+        ({"nested": {"a": {1: "x"}}}, ["'nested'", "$eq.a", "key 1"]),
+        ({"raw": b"x"}, ["'raw'", "bytes"]),
     ],
 )
 def test_a_filter_that_means_nothing_is_refused_by_field(value: dict[str, Any], words: list[str]) -> None:

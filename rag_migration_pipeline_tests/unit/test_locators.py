@@ -1,5 +1,7 @@
 """Store URLs say where and what, secrets come from the environment, and none is ever shown."""
 
+import traceback
+
 import pytest
 
 from rag_migration_pipeline.errors import SpecError
@@ -96,6 +98,52 @@ def test_a_refused_url_shows_no_secret(url: str) -> None:
     assert SECRET not in mask_url(url)
 
 
+def complaint(url: str) -> str:
+    """Return all that is told about a URL that is refused, or its settings."""
+    try:
+        return repr(settings_for(parse(url)))
+    except SpecError as error:
+        return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    "password", [f"a/{SECRET}", f"a?{SECRET}", f"a#{SECRET}", f"a@{SECRET}", f"1://{SECRET}", SECRET]
+)
+@pytest.mark.parametrize(
+    "url", ["qdrant://user:{}@host:6333/docs", "qdrant://user:{}@host/a/docs", "user:{}@host/docs"]
+)
+def test_a_password_that_was_not_encoded_is_shown_nowhere(url: str, password: str) -> None:
+    url = url.format(password)
+    assert SECRET not in mask_url(url)
+    assert SECRET not in complaint(url)
+
+
+@pytest.mark.parametrize(
+    "option", ["api%5Fkey", "api_key", "API_KEY", "apikey", "api-key", "%74oken", "pass%77ord", "passwd", "auth"]
+)
+def test_a_secret_option_is_masked_however_it_is_spelled(option: str) -> None:
+    url = f"qdrant://host:6333/docs?tls=true&{option}={SECRET}"
+    assert mask_url(url) == f"qdrant://host:6333/docs?tls=true&{option}=***"
+    with pytest.raises(SpecError) as caught:
+        settings_for(parse(url + "&colour=red"))
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url", [f"qdrant://u:{SECRET}@[host/docs", f"qdrant://u:{SECRET}\u2100@host/docs", f"milvus://u:{SECRET}@[h]/docs"]
+)
+def test_a_malformed_host_is_told_without_the_password(url: str) -> None:
+    with pytest.raises(SpecError, match="malformed") as caught:
+        parse(url)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_collection_with_a_number_sign_is_refused_instead_of_cut() -> None:
+    with pytest.raises(SpecError, match="%23"):
+        parse("qdrant://host:6333/docs#2")
+    assert parse("qdrant://host:6333/docs%232").collection == "docs#2"
+
+
 def test_a_url_without_secrets_is_shown_as_it_is() -> None:
     for url in ("qdrant://host:6333/docs?tls=true", "memory://docs", "chroma+file:///a/b"):
         assert mask_url(url) == url
@@ -124,3 +172,22 @@ def test_the_memory_store_is_named_by_its_url() -> None:
     assert settings_for(parse("memory://docs")) == MemorySettings()
     assert settings_for(parse("memory://docs?name=other")) == MemorySettings(name="other")
     assert settings_for(parse("memory://docs")).address != settings_for(parse("memory://docs?name=other")).address
+
+
+@pytest.mark.parametrize(
+    "url", ["chroma://h/d", "chroma+file:///a/d", "qdrant://h/d", "qdrant+file:///a/d", "qdrant+edge:///a/d",
+            "milvus://h/d", "milvus+file:///a/d", "memory://d"],
+)  # fmt: skip
+def test_every_store_takes_a_timeout_and_a_document_key(url: str) -> None:
+    settings = settings_for(parse(f"{url}?timeout_s=2.5&document_key=page%20text"))
+    assert (settings.timeout_s, settings.document_key) == (2.5, "page text")
+    plain = settings_for(parse(url))
+    assert (plain.timeout_s, plain.document_key) == (60.0, "document")
+    assert plain.address == settings.address
+
+
+@pytest.mark.parametrize("option", ["timeout_s=", "timeout_s=soon", "timeout_s=0", "timeout_s=-1", "timeout_s=nan",
+                                    "timeout_s=inf", "document_key="])  # fmt: skip
+def test_a_timeout_or_document_key_that_makes_no_sense_is_refused(option: str) -> None:
+    with pytest.raises(SpecError, match=option.partition("=")[0]):
+        settings_for(parse(f"qdrant://h/d?{option}"))

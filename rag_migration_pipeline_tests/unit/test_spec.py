@@ -39,7 +39,6 @@ def test_every_option_arrives() -> None:
         "batch_bytes": 99,
         "max_attempts": 2,
         "retry_delay_s": 0.5,
-        "retry_backoff": 1.5,
         "keep_staging": True,
     }
     options = migration_from_spec({**GOOD, **values}).options
@@ -103,6 +102,40 @@ class Elsewhere(StoreSettings):
 
     def open(self, *, create: bool = False) -> VectorStore:
         raise NotImplementedError
+
+
+@pytest.mark.parametrize("option", ["retry_backoff", "retries"])
+def test_an_option_that_would_have_no_effect_is_refused(option: str) -> None:
+    with pytest.raises(SpecError, match=option):
+        migration_from_spec({**GOOD, option: 2})
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("qdrant://store.example:6333/docs", "qdrant://STORE.example.:6333/docs"),
+        ("chroma://localhost:8000/docs", "chroma://localhost.:8000/docs"),
+        ("milvus://127.0.0.1:19530/docs", "milvus://[::1]:19530/docs"),
+        ("qdrant://[::1]:6333/docs", "qdrant://localhost:6333/docs"),
+        ("qdrant+file:///data/q/docs", "qdrant+edge:///data/q/docs"),
+        ("qdrant+edge:///data/q/docs", "qdrant+edge:///data/x/../q/docs?timeout_s=5"),
+    ],
+)
+def test_a_target_that_is_the_source_in_another_spelling_is_refused(source: str, target: str) -> None:
+    with pytest.raises(SpecError, match="the target is the source"):
+        migration_from_spec({"name": "docs", "source": source, "target": target})
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("qdrant://a.example/docs", "qdrant://b.example/docs"),
+        ("qdrant+edge:///data/Q/docs", "qdrant+edge:///data/q/docs"),
+        ("chroma+file:///data/q/docs", "qdrant+edge:///data/q/docs"),
+    ],
+)
+def test_two_places_are_a_source_and_a_target(source: str, target: str) -> None:
+    assert migration_from_spec({"name": "docs", "source": source, "target": target}).name == "docs"
 
 
 def test_another_timeout_is_the_same_place() -> None:

@@ -1,0 +1,216 @@
+"""Planning: lists the source's ids until they hold still, cuts them into ranges, and stores the manifest.
+
+Belongs here: making a manifest, once or once per generation. Does not belong here: what a manifest says
+(``steps/manifest.py``), what the target will look like (``plan.py``).
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rag_migration_pipeline.digests import digest_ids
+from rag_migration_pipeline.envelope import ENVELOPE_KEY, original_id
+from rag_migration_pipeline.errors import SourceChangedError
+from rag_migration_pipeline.events import EventSink, ManifestMade
+from rag_migration_pipeline.plan import Plan, make_plan, refuse_collisions, refuse_conflicts
+from rag_migration_pipeline.receipts import read_receipt
+from rag_migration_pipeline.records import RecordId, id_text
+from rag_migration_pipeline.spec import Migration
+from rag_migration_pipeline.state import StateFolder, staging_errors
+from rag_migration_pipeline.steps.manifest import (
+    VERSION,
+    Manifest,
+    RangeEntry,
+    open_manifest,
+    proven_keys,
+    read_known_ids,
+    read_left_ids,
+    store_manifest,
+)
+from rag_migration_pipeline.stores.base import VectorStore
+
+MAX_PASSES = 5
+"""Passes over the ids before a source counts as changing; two neighbouring ones must agree."""
+
+
+def make_manifest(
+    migration: Migration, source: VectorStore, target: VectorStore, state: StateFolder, emit: EventSink
+) -> Manifest:
+    """Return the migration's manifest: the stored one, or a new one, planned, checked and stored.
+
+    A stored manifest is taken up as it is, so that ranges never move, unless all its ranges are proven and the
+    source's ids have changed since: then a new generation is cut, which copies everything again, idempotently.
+
+    Raises:
+        SourceChangedError: The source's ids do not hold still.
+        SchemaCompatibilityError: The target cannot hold the source, or ids would meet there.
+        ConflictError: The target is not empty and the conflict policy forbids it.
+    """
+    with state.planning_lock():  # two starts at once must end with one manifest
+        stored = open_manifest(state, migration) if state.manifest.exists() else None
+        if stored is not None and not _is_finished(state, stored):
+            return _announce(stored, migration, emit, is_resumed=True)
+        listing = list_ids(source, migration.source_collection)
+        if stored is not None and stored.ids_digest == digest_ids(listing.ids):
+            return _announce(stored, migration, emit, is_resumed=True)
+        manifest = _plan_and_store(migration, source, target, state, listing, stored)
+    return _announce(manifest, migration, emit, is_resumed=False)
+
+
+def _announce(manifest: Manifest, migration: Migration, emit: EventSink, *, is_resumed: bool) -> Manifest:
+    emit(ManifestMade(migration.name, len(manifest.ranges), manifest.count, is_resumed))
+    return manifest
+
+
+@dataclass(frozen=True)
+class IdListing:
+    """All ids of a source, in its order.
+
+    Attributes:
+        ids: As the source names them now.
+        originals: As they were before a migration packed them; the same objects where none did.
+    """
+
+    ids: list[RecordId]
+    originals: list[RecordId]
+
+
+def list_ids(source: VectorStore, collection: str) -> IdListing:
+    """Return all ids in the source's order, listed until two passes in a row agree in count and digest.
+
+    Raises:
+        SourceChangedError: They never do, or ids come twice.
+    """
+    digest = digest_ids(record_id for page in source.iter_ids(collection) for record_id in page)
+    for _ in range(MAX_PASSES - 1):
+        ids: list[RecordId] = []
+        originals: list[RecordId] = []
+        for page, envelopes in source.iter_field(collection, ENVELOPE_KEY):
+            ids += page
+            originals += map(original_id, page, envelopes)
+        before, digest = digest, digest_ids(ids)
+        if digest == before:
+            _refuse_duplicates(source, collection, ids)
+            return IdListing(ids, originals)
+    raise SourceChangedError(
+        f"the source is changing: {MAX_PASSES} passes over the ids of {source.address}, collection {collection!r}, "
+        f"gave different ids each time (last count {len(ids)}).",
+        todo="Stop the writers while the ids are listed; the copy itself tolerates additions.",
+    )
+
+
+def _refuse_duplicates(source: VectorStore, collection: str, ids: Sequence[RecordId]) -> None:
+    distinct = set(ids)
+    count = source.count(collection)
+    if len(distinct) == len(ids) and count == len(ids):
+        return
+    seen: set[RecordId] = set()
+    twice = sorted({id_text(i) for i in ids if i in seen or seen.add(i)})  # type: ignore[func-returns-value]
+    raise SourceChangedError(
+        f"{source.address}, collection {collection!r} says it holds {count} records, but {len(distinct)} different ids "
+        f"were found{', these more than once: ' + ', '.join(twice[:10]) if twice else ''}.",
+        todo="Remove records with duplicate ids, or stop the writers, then plan again.",
+    )
+
+
+def _plan_and_store(
+    migration: Migration,
+    source: VectorStore,
+    target: VectorStore,
+    state: StateFolder,
+    listing: IdListing,
+    previous: Manifest | None,
+) -> Manifest:
+    collection = migration.target_collection
+    existing = target.describe(collection) if target.exists(collection) else None
+    plan = make_plan(
+        migration,
+        source.describe(migration.source_collection),
+        source.capabilities,
+        listing.originals,
+        existing,
+        target.capabilities,
+    )
+    rule = plan.target_layout.id_rule
+    refuse_collisions(listing.originals, rule)
+    natives = {rule.native(record_id) for record_id in listing.originals}
+    present: set[RecordId] = set()
+    if existing is not None and existing.count:
+        present = {record_id for page in target.iter_ids(collection) for record_id in page}
+    ours, known = _told_apart(state, previous, present)
+    refuse_conflicts(natives, known, migration.options.conflict, migration)
+    left = (ours & present) - natives
+    manifest = _cut(migration, plan, source, listing.ids, previous, known_count=len(known), left_count=len(left))
+    store_manifest(state, manifest, listing.ids, known, left)
+    return manifest
+
+
+def _told_apart(
+    state: StateFolder, previous: Manifest | None, present: set[RecordId]
+) -> tuple[set[RecordId], set[RecordId]]:
+    """Return which of the target's ids earlier generations wrote, and which are somebody else's."""
+    if previous is None:
+        return set(), present
+    ours = set(read_left_ids(state, previous))
+    for key in proven_keys(state, previous):
+        ours.update(read_receipt(state.receipt(key)).ids)
+    return ours, set(read_known_ids(state, previous)) | (present - ours)
+
+
+def _cut(
+    migration: Migration,
+    plan: Plan,
+    source: VectorStore,
+    ids: Sequence[RecordId],
+    previous: Manifest | None,
+    *,
+    known_count: int,
+    left_count: int,
+) -> Manifest:
+    generation = 0 if previous is None else previous.generation + 1
+    created_at = datetime.now(UTC)
+    # The time makes the keys of a migration that starts afresh others than those that Dagster shows as loaded.
+    digest = digest_ids([migration.identity, generation, created_at.isoformat()])[:6]
+    size = migration.options.range_count
+    ranges = []
+    for ordinal in range(math.ceil(len(ids) / size)):
+        part = ids[ordinal * size : (ordinal + 1) * size]
+        following = ids[(ordinal + 1) * size] if (ordinal + 1) * size < len(ids) else None
+        ranges.append(
+            RangeEntry(
+                key=f"{digest}_{ordinal:06d}",
+                ordinal=ordinal,
+                start=id_text(part[0]),
+                stop=None if following is None else id_text(following),
+                offset=ordinal * size,
+                count=len(part),
+                ids_digest=digest_ids(part),
+            )
+        )
+    return Manifest(
+        version=VERSION,
+        identity=migration.identity,
+        facts=migration.identity_facts(),
+        plan_digest=digest,
+        generation=generation,
+        created_at=created_at,
+        source_spec=source.spec(migration.source_collection),
+        target_spec=plan.target_spec,
+        target_existed=previous.target_existed if previous is not None else not plan.creates_target,
+        known_count=known_count,
+        left_count=left_count,
+        count=len(ids),
+        ids_digest=digest_ids(ids),
+        ranges=tuple(ranges),
+    )
+
+
+def _is_finished(state: StateFolder, manifest: Manifest) -> bool:
+    """Return whether the whole was proven (or contradicted) under this manifest, and no range is to be loaded."""
+    if not state.report.exists():
+        return False
+    with staging_errors(state.report):
+        report = json.loads(state.report.read_bytes())
+    return report.get("plan") == manifest.plan_digest and len(proven_keys(state, manifest)) == len(manifest.ranges)
