@@ -1,4 +1,4 @@
-"""A Chroma folder while it is loaded: its index files, which a badly timed kill would destroy, stay untouched."""
+"""A Chroma folder under load: its index files, which a kill in the wrong moment would destroy, stay as they were."""
 
 from pathlib import Path
 
