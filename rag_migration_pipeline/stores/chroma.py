@@ -198,7 +198,8 @@ class ChromaStore(VectorStore):
         return [possible[start : start + size] for start in range(0, len(possible), size)]
 
     def _run_in_order(self, collection: str, pages: list[list[str]]) -> Generator[RecordBatch, None, None]:
-        readers = self.capabilities.concurrent_readers
+        # A page alone is read in the caller's thread: threads that come and go leave memory behind in malloc's arenas.
+        readers = max(1, min(self.capabilities.concurrent_readers, len(pages)))
         return run_in_order(lambda ids: self._get(collection, ids), pages, readers)
 
     def _get(self, collection: str, ids: list[str]) -> RecordBatch:

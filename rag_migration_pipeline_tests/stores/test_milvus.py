@@ -192,7 +192,7 @@ class TestLiteFolder:
     def test_a_batch_without_the_vector_is_refused(self, store: MilvusStore) -> None:
         spec = spec_of()
         store.create(spec)
-        with pytest.raises(errors.SchemaCompatibilityError, match="lacks"):
+        with pytest.raises(errors.SchemaCompatibilityError, match="vector '' is missing"):
             store.upsert(spec.name, RecordBatch(["a"], {}, [{}]))
 
     def test_a_folder_that_another_client_has_open_is_locked(self, settings: MilvusSettings) -> None:
