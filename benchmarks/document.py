@@ -19,7 +19,7 @@ from benchmarks.variant import DAGSTER, STEPS
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = Path(__file__).parent / "results"
-QUOTED = {name: RESULTS / f"quoted_{name}.json" for name in ("targets", "pairs", "memory")}
+QUOTED = {name: RESULTS / f"quoted_{name}.json" for name in ("chroma_to_milvus", "milvus_to_chroma", "pairs", "memory")}
 """Name of the table in the page -> the result it is written from."""
 
 
