@@ -128,11 +128,6 @@ def test_the_quoted_run_reached_the_speed_that_is_promised() -> None:
         assert case["ratio"][DAGSTER] >= 0.6
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="quoted before answers of Chroma's client were freed at once (Milvus to Chroma: 1.52); measure again",
-)
 def test_the_quoted_run_kept_the_memory_that_is_promised() -> None:
     memory = json.loads(QUOTED["memory"].read_text())
     assert {case["records"] for case in memory["cases"]} == {20_000, 80_000}
