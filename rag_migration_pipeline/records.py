@@ -128,7 +128,11 @@ class FieldSpec:
 
     Attributes:
         type: string, int, float, bool, json, array, uuid, datetime or geo.
-        max_length_bytes: Capacity of a string field in bytes of UTF-8, where the store has one.
+        max_length_bytes: Capacity of a string field, or of an array's strings, in bytes of UTF-8, where there is one.
+        element_type: Type of an array's items.
+        bits: Width of integers (8, 16, 32) and floats (32) that are narrower than 64 bits; of the items of an array.
+        max_items: Capacity of an array, where the store has one.
+        default: What the store puts in where a writer gives nothing; None for no default.
     """
 
     name: str
@@ -137,6 +141,9 @@ class FieldSpec:
     is_indexed: bool = False
     max_length_bytes: int | None = None
     element_type: str | None = None
+    bits: int | None = None
+    max_items: int | None = None
+    default: Any = None
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,27 @@ def _is_utf8(text: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FieldRules:
+    """Which typed payload fields a store with a schema has.
+
+    Attributes:
+        types: Types as in `FieldSpec`.
+        has_nullable: A field may hold null.
+        max_text_bytes: Longest string of a field in bytes of UTF-8.
+        max_json_bytes: Longest JSON value in bytes.
+        max_items: Most items of an array.
+        name_pattern: Regular expression that a whole field name must match.
+    """
+
+    types: frozenset[str]
+    has_nullable: bool
+    max_text_bytes: int
+    max_json_bytes: int
+    max_items: int
+    name_pattern: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """What one store, in one form, can hold and how it likes to be used.
 
@@ -163,6 +184,7 @@ class Capabilities:
         has_documents: The store has a document beside the payload; elsewhere it travels under the document key.
         has_typed_text_fields: Document and envelope need typed text fields in the schema (non-null, in UTF-8 bytes).
         max_text_field_bytes: Capacity of such a field.
+        fields: Typed payload fields that a collection can be given; None where payloads are free.
         max_id_length_bytes: Longest string id in bytes of UTF-8.
         reads_by_key_order: Ranges are read by key from start to stop; otherwise by the manifest's list of ids.
         collection_name_pattern: Regular expression that a whole collection name must match.
@@ -188,6 +210,7 @@ class Capabilities:
     has_documents: bool = False
     has_typed_text_fields: bool = False
     max_text_field_bytes: int | None = None
+    fields: FieldRules | None = None
     max_id_length_bytes: int | None = None
     has_empty_string_id: bool = True
     max_dimension: int | None = None
