@@ -1,117 +1,117 @@
-"""The filter language: parsed, checked, and evaluated on batches; the evaluation is the reference meaning.
+"""The filter language: a dict in the style of MongoDB and Chroma, or its short text, read as a tree.
 
-Belongs here: equality and comparison over payload fields, joined by AND. Does not belong here: how a store would
-evaluate a filter by itself.
+Belongs here: reading dicts, with the place of a mistake in the message. Does not belong here: the tree
+(``filter_nodes.py``), the short text (``filter_text.py``), what it means (``filter_meaning.py``).
 
     {"status": "published", "year": {"$gte": 2024, "$lt": 2026}, "kind": {"$in": ["a", "b"]}}
+    {"$or": [{"status": "published"}, {"$not": {"meta.origin": {"$like": "http:%"}}}]}
 
-The meaning: a condition on a key that a record lacks is false, except ``$ne`` and ``$nin``, which are the negations of
-``$eq`` and ``$in``. Integers and floats compare as numbers, a bool is no number, strings compare by code point.
-Ordering compares numbers with numbers and strings with strings; anything else is false.
+``docs/filters.md`` is the user's page, with what every operator means.
 """
 
-import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
 from typing import Any
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.payloads import check_json
-from rag_migration_pipeline.records import Payload, RecordBatch
+from rag_migration_pipeline.filter_nodes import (
+    DOCUMENT_FIELD,
+    EVERYTHING,
+    ID_FIELD,
+    OPERATORS,
+    UUID_KEY,
+    Filter,
+    Not,
+    Or,
+    all_of,
+    checked,
+    looks_like_operators,
+)
+from rag_migration_pipeline.filter_text import parse_text
 
-_MISSING = object()
-_ORDERINGS: dict[str, Callable[[Any, Any], bool]] = {
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-    "$lt": operator.lt,
-    "$lte": operator.le,
-}
-OPERATORS = ("$eq", "$ne", *_ORDERINGS, "$in", "$nin")
+__all__ = ["Filter", "parse_filter"]
 
-
-@dataclass(frozen=True)
-class Condition:
-    """One comparison of a payload field with a value."""
-
-    field: str
-    operator: str
-    value: Any
-
-    def holds(self, payload: Payload) -> bool:
-        """Return whether the condition is true of a payload."""
-        got = payload.get(self.field, _MISSING)
-        if self.operator in ("$eq", "$ne"):
-            return _equal(got, self.value) is (self.operator == "$eq")
-        if self.operator in ("$in", "$nin"):
-            return any(_equal(got, value) for value in self.value) is (self.operator == "$in")
-        return _is_ordered(got, self.value) and _ORDERINGS[self.operator](got, self.value)
+MAX_DEPTH = 32
+"""Most ``$and``, ``$or`` and ``$not`` inside each other."""
 
 
-Filter = tuple[Condition, ...]
+def parse_filter(value: dict[str, Any] | str | None) -> Filter:
+    """Return the tree of a filter.
 
-
-def parse_filter(value: dict[str, Any] | None) -> Filter:
-    """Return the conditions of a filter, all of which must hold.
+    Args:
+        value: A dict, its JSON text, the short text (see ``filter_text.py``), or None for every record.
 
     Raises:
-        SpecError: An unknown operator or a value of a type that the operator cannot compare; names the field.
+        SpecError: An unknown operator, or a value that the operator cannot compare; names the place.
     """
-    conditions: list[Condition] = []
-    for field, wanted in (value or {}).items():
-        if field.startswith("$"):
-            raise SpecError(f"filter: {field!r} is not a field; known operators inside a field: {_known()}.")
-        operators = wanted if _is_operators(wanted) else {"$eq": wanted}
-        for name, operand in operators.items():
-            _check(field, name, operand)
-            conditions.append(Condition(field, name, operand))
-    return tuple(conditions)
+    if value is None:
+        return EVERYTHING
+    if isinstance(value, str):
+        if not value.lstrip().startswith("{"):
+            return parse_text(value)
+        try:
+            value = json.loads(value, object_pairs_hook=_object)
+        except (ValueError, RecursionError) as error:
+            raise SpecError(f"filter: starts with a brace but is no JSON: {error}.") from error
+    return _parse(value, "", 0)
 
 
-def select_rows(batch: RecordBatch, conditions: Filter) -> Sequence[int]:
-    """Return the positions of the records of which all conditions hold."""
-    if not conditions:
-        return range(len(batch))
-    return [
-        row for row, payload in enumerate(batch.payloads) if all(condition.holds(payload) for condition in conditions)
-    ]
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of a key that comes twice JSON would drop the first without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key comes twice among {', '.join(repr(key) for key, _ in pairs)}")
+    return found
 
 
-def _is_operators(wanted: Any) -> bool:
-    return isinstance(wanted, dict) and any(str(key).startswith("$") for key in wanted)
+def _parse(value: Any, path: str, depth: int) -> Filter:
+    where = f" at {path}" if path else ""
+    if depth > MAX_DEPTH:
+        raise SpecError(f"filter{where}: more than {MAX_DEPTH} levels of $and, $or and $not.")
+    if not isinstance(value, dict):
+        raise SpecError(f"filter{where}: expected a mapping such as {{field: value}}, got {type(value).__name__}.")
+    parts: list[Filter] = []
+    for field, wanted in value.items():
+        place = f"{path}.{field}" if path else str(field)
+        if field in ("$and", "$or"):
+            joined = _parse_list(field, wanted, place, depth)
+            parts.append(all_of(joined) if field == "$and" or len(joined) == 1 else Or(tuple(joined)))
+        elif field == "$not":
+            parts.append(Not(_not_empty(_parse(wanted, place, depth + 1), place)))
+        else:
+            parts += _parse_field(field, wanted, place, depth)
+    return all_of(parts)
 
 
-def _check(field: str, name: str, operand: Any) -> None:
-    try:
-        check_json(operand, name)
-    except TypeError as error:  # a date that YAML made of 2024-01-01, for one
-        raise SpecError(f"filter on {field!r}: {error}.", todo="Put quotes round dates: '2024-01-01'.") from error
-    if name not in OPERATORS:
-        raise SpecError(f"filter on {field!r}: unknown operator {name!r}; known: {_known()}.")
-    if name in _ORDERINGS and not (isinstance(operand, str) or _is_number(operand)):
-        raise SpecError(f"filter on {field!r}: {name} compares numbers or strings, got {type(operand).__name__}.")
-    if name in ("$in", "$nin") and not isinstance(operand, list):
-        raise SpecError(f"filter on {field!r}: {name} takes a list, got {type(operand).__name__}.")
+def _parse_list(field: str, wanted: Any, place: str, depth: int) -> list[Filter]:
+    if not isinstance(wanted, list) or not wanted:
+        got = "an empty list" if wanted == [] else type(wanted).__name__
+        raise SpecError(f"filter at {place}: {field!r} takes a list of filters with at least one, got {got}.")
+    return [_parse(part, f"{place}[{position}]", depth + 1) for position, part in enumerate(wanted)]
 
 
-def _known() -> str:
-    return ", ".join(OPERATORS)
+def _not_empty(node: Filter, place: str) -> Filter:
+    if node == EVERYTHING:
+        raise SpecError(f"filter at {place}: '$not' takes a filter that is not empty.")
+    return node
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _equal(got: Any, wanted: Any) -> bool:
-    if got is _MISSING:
-        return False
-    if _is_number(got) and _is_number(wanted):
-        return bool(got == wanted)
-    if isinstance(got, list) and isinstance(wanted, list):
-        return len(got) == len(wanted) and all(map(_equal, got, wanted))
-    if isinstance(got, dict) and isinstance(wanted, dict):
-        return got.keys() == wanted.keys() and all(_equal(got[key], wanted[key]) for key in wanted)
-    return type(got) is type(wanted) and bool(got == wanted)
-
-
-def _is_ordered(got: Any, wanted: Any) -> bool:
-    return (_is_number(got) and _is_number(wanted)) or (isinstance(got, str) and isinstance(wanted, str))
+def _parse_field(field: Any, wanted: Any, path: str, depth: int) -> list[Filter]:
+    """Return the comparisons of one field."""
+    place = f"filter on {field!r}" + (f" (at {path})" if path != field else "")
+    if not isinstance(field, str):
+        raise SpecError(f"{place}: a field is named by a string, got {type(field).__name__}.")
+    if field.startswith("$") and field not in (ID_FIELD, DOCUMENT_FIELD):
+        known = f"$and, $or, $not, {ID_FIELD}, {DOCUMENT_FIELD}; inside a field: {', '.join(OPERATORS)}, $not"
+        raise SpecError(f"filter: {field!r}{f' (at {path})' if path != field else ''} is not a field; known: {known}.")
+    is_uuid = field == ID_FIELD and isinstance(wanted, dict) and wanted.keys() == {UUID_KEY}
+    if is_uuid or not looks_like_operators(wanted):
+        return [checked(field, "$eq", wanted, place)]
+    parts: list[Filter] = []
+    for operator, operand in wanted.items():
+        if operator != "$not":
+            parts.append(checked(field, operator, operand, place))
+            continue
+        if depth >= MAX_DEPTH or not looks_like_operators(operand):
+            raise SpecError(f"{place}: $not takes operators such as {{$gt: 3}}, at most {MAX_DEPTH} inside each other.")
+        parts.append(Not(all_of(_parse_field(field, operand, f"{path}.$not", depth + 1))))
+    return parts

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.filter_nodes import as_dict, has_uuid
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.locators import parse_locator
 from rag_migration_pipeline.payloads import encode
@@ -43,7 +44,8 @@ class MigrationOptions(BaseModel):
     """What a migration does, apart from where it reads and writes.
 
     Attributes:
-        filter: Which records to take, in the filter language (``filters.py``); None takes all.
+        filter: Which records to take, in the filter language or its short text (``filters.py``); None takes all. A text
+            is kept as the dict that means the same.
         conflict: See `Conflict`; None allows only an empty or missing target collection.
         validate_target: See `Validation`; ``validate`` in YAML.
         range_count: Records per range.
@@ -67,11 +69,13 @@ class MigrationOptions(BaseModel):
     retry_delay_s: float = Field(default=1.0, ge=0)
     keep_staging: bool = False
 
-    @field_validator("filter")
+    @field_validator("filter", mode="before")
     @classmethod
-    def _check_filter(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        parse_filter(value)
-        return value
+    def _check_filter(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict):
+            return value
+        parsed = parse_filter(value)
+        return as_dict(parsed) if isinstance(value, str) or has_uuid(parsed) else value  # state is kept as JSON
 
     def plan_fingerprint(self) -> dict[str, Any]:
         """Return the options that change what arrives; the others may change between runs of one migration."""

@@ -13,7 +13,8 @@ import orjson
 
 from rag_migration_pipeline.arrow import read_batches, write_batches
 from rag_migration_pipeline.errors import StagingError
-from rag_migration_pipeline.filters import Filter, parse_filter, select_rows
+from rag_migration_pipeline.filter_meaning import select_rows
+from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.records import RecordBatch
 from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
@@ -62,9 +63,9 @@ def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
     return records, path.stat().st_size
 
 
-def stage_selection(context: MigrationContext, key: str, conditions: Filter) -> int:
+def stage_selection(context: MigrationContext, key: str, wanted: Filter) -> int:
     """Store which records the filter takes, batch by batch; returns their number."""
-    masks = [_mask(batch, conditions) for batch in read_batches(_extract(context, key))]
+    masks = [_mask(batch, wanted) for batch in read_batches(_extract(context, key))]
     mask = np.concatenate(masks) if masks else np.zeros(0, dtype=np.bool_)
     write_atomically(_selection(context, key), lambda path: _save(path, mask))
     return int(mask.sum())
@@ -118,9 +119,9 @@ def note_acknowledged(context: MigrationContext, key: str, run_id: str, batches:
         temporary.replace(path)
 
 
-def _mask(batch: RecordBatch, conditions: Filter) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _mask(batch: RecordBatch, wanted: Filter) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     mask = np.zeros(len(batch), dtype=np.bool_)
-    mask[np.fromiter(select_rows(batch, conditions), dtype=np.intp)] = True
+    mask[np.fromiter(select_rows(batch, wanted), dtype=np.intp)] = True
     return mask
 
 

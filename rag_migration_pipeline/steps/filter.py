@@ -1,18 +1,19 @@
 """Filter: keeps the records that the migration takes.
 
-Belongs here: applying a parsed filter to batches. Does not belong here: what a filter means (``filters.py``).
+Belongs here: applying a parsed filter to batches. Does not belong here: what a filter means (``filter_meaning.py``).
 """
 
 from collections.abc import Iterable, Iterator
 
-from rag_migration_pipeline.filters import Filter, select_rows
+from rag_migration_pipeline.filter_meaning import select_rows
+from rag_migration_pipeline.filter_nodes import Filter
 from rag_migration_pipeline.records import RecordBatch
 
 
-def filter_batches(batches: Iterable[RecordBatch], conditions: Filter) -> Iterator[RecordBatch]:
+def filter_batches(batches: Iterable[RecordBatch], wanted: Filter) -> Iterator[RecordBatch]:
     """Yield the batches without the records that the filter does not take; empty batches are left out."""
     for batch in batches:
-        rows = select_rows(batch, conditions)
+        rows = select_rows(batch, wanted)
         if len(rows) == len(batch):
             yield batch
         elif rows:
