@@ -2,8 +2,9 @@
 
 Belongs here: RecordBatch to Arrow IPC and back, exactly. Does not belong here: where the files lie (``state.py``).
 
-Columns: ``id`` (text of `records.id_text`), ``document`` (text or null), ``payload`` (JSON of `payloads.encode`), and
-per vector ``dense:<name>`` (fixed-size list of its dtype, null where absent), ``sparse:<name>:indices`` /
+Columns: ``id`` (text of `records.id_text`), ``document`` (text or null), ``payload`` (text of `payloads.encode`),
+``partition`` (text or null) where records are in partitions, and per vector
+``dense:<name>`` (fixed-size list of its dtype, null where absent), ``sparse:<name>:indices`` /
 ``sparse:<name>:values`` or ``multi:<name>`` (lists, null where absent). Texts are large_binary in UTF-8 with surrogates
 passed, because Arrow's strings refuse lone surrogates.
 """
@@ -36,6 +37,8 @@ def to_arrow(batch: RecordBatch) -> pa.RecordBatch:
         "document": _texts(batch.documents if batch.documents is not None else [None] * len(batch)),
         "payload": _texts([encode(payload) for payload in batch.payloads]),
     }
+    if batch.partitions is not None:
+        columns["partition"] = _texts(batch.partitions)
     for name, column in batch.vectors.items():
         columns.update(_vector_arrays(name, column))
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
@@ -47,7 +50,8 @@ def from_arrow(table: pa.RecordBatch) -> RecordBatch:
         ids=[id_from_text(_text(value)) for value in table.column("id").to_pylist()],
         vectors=_vector_columns(table),
         payloads=[decode(_text(value)) for value in table.column("payload").to_pylist()],
-        documents=[None if value is None else _text(value) for value in table.column("document").to_pylist()],
+        documents=_optional_texts(table.column("document")),
+        partitions=_optional_texts(table.column("partition")) if "partition" in table.schema.names else None,
     )
 
 
@@ -115,6 +119,10 @@ def reading_errors(path: Path) -> Iterator[None]:
 
 def _texts(values: Iterable[str | None]) -> pa.Array:
     return pa.array([None if v is None else v.encode("utf-8", "surrogatepass") for v in values], pa.large_binary())
+
+
+def _optional_texts(column: pa.Array) -> list[str | None]:
+    return [None if value is None else _text(value) for value in column.to_pylist()]
 
 
 def _text(value: bytes) -> str:

@@ -25,16 +25,22 @@ def concatenate(batches: Sequence[RecordBatch]) -> RecordBatch:
     names = list(batches[0].vectors)
     if any(list(batch.vectors) != names for batch in batches):
         raise ValueError(f"batches have different vectors: {[list(batch.vectors) for batch in batches]}")
-    has_documents = any(batch.documents is not None for batch in batches)
-    documents: list[str | None] | None = None
-    if has_documents:
-        documents = [text for batch in batches for text in (batch.documents or [None] * len(batch))]
     return RecordBatch(
         ids=[record_id for batch in batches for record_id in batch.ids],
         vectors={name: _concatenate_columns([batch.vectors[name] for batch in batches]) for name in names},
         payloads=[payload for batch in batches for payload in batch.payloads],
-        documents=documents,
+        documents=_concatenate_texts([batch.documents for batch in batches], batches),
+        partitions=_concatenate_texts([batch.partitions for batch in batches], batches),
     )
+
+
+def _concatenate_texts(
+    columns: Sequence[Sequence[str | None] | None], batches: Sequence[RecordBatch]
+) -> list[str | None] | None:
+    if all(column is None for column in columns):
+        return None
+    pairs = zip(columns, batches, strict=True)
+    return [text for column, batch in pairs for text in (column if column is not None else [None] * len(batch))]
 
 
 def _concatenate_columns(columns: list[VectorColumn]) -> VectorColumn:

@@ -7,6 +7,7 @@ Does not belong here: where they are kept (``receipts.py``), the comparison (``s
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,13 +38,18 @@ def digest_ids(ids: Iterable[RecordId]) -> str:
 
 
 def digest_contents(batch: RecordBatch) -> list[bytes]:
-    """Return per record the digest of payload and document, 16 bytes each; types and missing against empty count."""
-    documents = batch.documents or [None] * len(batch)
-    return [_digest_content(payload, text) for payload, text in zip(batch.payloads, documents, strict=True)]
+    """Return per record the digest of payload, document and partition, 16 bytes each.
+
+    Types and missing against empty count; the default partition is the same as none.
+    """
+    none = [None] * len(batch)
+    rows = zip(batch.payloads, batch.documents or none, batch.partitions or none, strict=True)
+    return [_digest_content(*row) for row in rows]
 
 
-def _digest_content(payload: Payload, document: str | None) -> bytes:
-    content = encode([payload] if document is None else [payload, document])
+def _digest_content(payload: Payload, document: str | None, partition: str | None) -> bytes:
+    parts: list[Any] = [payload] if document is None else [payload, document]
+    content = encode(parts if partition is None else [payload, document, partition])
     return hashlib.blake2b(content.encode(), digest_size=DIGEST_BYTES).digest()
 
 

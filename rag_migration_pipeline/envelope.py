@@ -1,45 +1,43 @@
 """What a target cannot hold natively, packed beside the record and unpacked on the way home.
 
-Belongs here: turning records into a target's own terms and back. Does not belong here: what the target can hold
-(``stores/capabilities.py``), which target spec is chosen (``plan.py``).
+Belongs here: turning records into a target's own terms and back. Does not belong here: the envelope's text
+(``envelope_notes.py``), what the target can hold (``stores/capabilities.py``), which target is chosen (``plan.py``).
 
-The envelope is one reserved payload key holding one versioned JSON string, written only for records that need it:
+What a record needs to come home as it was goes into its envelope: one reserved payload key, written only for records
+that need it. Natural fields stay where a filter or an index finds them; the envelope adds, it does not hide. A value of
+a type beyond JSON stands in the payload in its natural form (`payloads.natural_form`); the envelope says what it was.
 
-    {"v": 1, "id": "int:7", "doc": null, "norm": {"": 12.5}, "payload": {"tags": []}}
-
-    id       the original id as `records.id_text`, where the target's id does not say it
-    doc      the original document, where the document key does not say it (null: there was none)
-    key      "user" where a user's own key stands under the document key
-    norm     per vector name, the length of a vector of which the target keeps the direction only
-    payload  the keys that the target cannot hold exactly, with their values
-
-Natural fields stay where a filter or an index finds them; the envelope adds, it does not hide.
+Where the envelope is switched off, nothing reserved is written. Then ids and typed values arrive in the target's own
+form only, lengths of normalised vectors and partitions are not kept (the plan says so), and a record with a value that
+the target cannot hold in any form is refused by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from rag_migration_pipeline.envelope_notes import Notes, open_envelope, original_id, seal
+from rag_migration_pipeline.errors import RecordRejectedError
 from rag_migration_pipeline.ids import IdRule
-from rag_migration_pipeline.payloads import decode, encode
+from rag_migration_pipeline.payloads import ENVELOPE_KEY, encode, has_typed, natural_form
 from rag_migration_pipeline.records import (
     CollectionSpec,
     DenseColumn,
     Payload,
     RecordBatch,
     RecordId,
+    Rejection,
     VectorColumn,
     id_from_text,
     id_text,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
 
-ENVELOPE_KEY = "_rmp_envelope"
-"""Reserved payload key; a user's key of this name travels inside the envelope."""
+__all__ = ["ENVELOPE_KEY", "Layout", "layout_of", "original_id", "pack", "pack_some", "unpack"]
 
-VERSION = 1
+STAGE = "pack"
+
 UNIT_LENGTH_TOLERANCE = 5e-7
 """A length this near to 1 is 1. What Qdrant normalised is off by up to 1.3e-7 (qdrant-edge-py 0.9.0, 4 to 1,536
 dimensions), and it leaves vectors within 5e-7 as they are (``is_length_zero_or_normalized``: 1e-6 of the square)."""
@@ -56,6 +54,8 @@ class Layout:
             that others wrote into a field that may be null).
         payload: Rules for payload values, with the collection's own field names reserved.
         normalised: Names of vectors of which the store keeps the direction only.
+        has_partitions: Whether the store keeps a record's partition.
+        has_envelope: Whether records are given an envelope.
     """
 
     id_rule: IdRule
@@ -63,18 +63,23 @@ class Layout:
     text_fields: frozenset[str]
     payload: PayloadRules
     normalised: frozenset[str]
+    has_partitions: bool = False
+    has_envelope: bool = True
 
 
-def layout_of(spec: CollectionSpec, capabilities: Capabilities, document_key: str) -> Layout:
+def layout_of(
+    spec: CollectionSpec, capabilities: Capabilities, document_key: str, *, has_envelope: bool = True
+) -> Layout:
     """Return how a collection holds records.
 
     Args:
         spec: The collection as the store describes it (or as it is about to be created).
         capabilities: What the store can hold.
         document_key: The store's setting of that name.
+        has_envelope: Whether records that are written get an envelope; those that have one are read with it always.
     """
     typed = {field.name for field in spec.fields if field.type == "string"}
-    reserved = {ENVELOPE_KEY} | set(capabilities.payload.reserved_keys)
+    reserved = set(capabilities.payload.reserved_keys) | ({ENVELOPE_KEY} if has_envelope else set())
     reserved |= {name for name in (spec.id_field, spec.settings.get("vector_field")) if name}
     reserved |= set(spec.settings.get("vector_fields", {}).values())
     rules = replace(capabilities.payload, reserved_keys=frozenset(reserved))
@@ -84,6 +89,8 @@ def layout_of(spec: CollectionSpec, capabilities: Capabilities, document_key: st
         text_fields=frozenset(typed & {document_key, ENVELOPE_KEY}),
         payload=rules,
         normalised=frozenset(v.name for v in spec.vectors if v.metric in capabilities.normalised_metrics),
+        has_partitions=capabilities.has_partitions,
+        has_envelope=has_envelope,
     )
 
 
@@ -96,28 +103,92 @@ def pack(batch: RecordBatch, layout: Layout) -> RecordBatch:
 
     Returns:
         A batch with the same vectors (same arrays), native ids, and payloads with the envelope where one is needed.
+
+    Raises:
+        RecordRejectedError: Some records cannot be packed; names them (see `pack_some`).
     """
-    norms = _norms(batch.vectors, layout.normalised)
+    packed, reasons = _pack_rows(batch, layout)
+    if reasons:
+        rejections = tuple(Rejection(batch.ids[row], STAGE, reason) for row, reason in reasons.items())
+        shown = "; ".join(f"{id_text(r.record_id)[:80]!r}: {r.reason}" for r in rejections[:10])
+        raise RecordRejectedError(
+            f"{len(rejections)} records cannot be written in the target's terms: {shown}.",
+            todo="Change or filter them out, or map the named keys.",
+            rejections=rejections,
+        )
+    return packed
+
+
+def pack_some(batch: RecordBatch, layout: Layout) -> tuple[RecordBatch, Sequence[int], dict[int, str]]:
+    """Return the records that can be packed (see `pack`), their rows in the batch, and why the others cannot, by row.
+
+    A record cannot be packed with a value of a type that is not carried, or where the envelope is switched off and the
+    target cannot hold a value or the document without it.
+    """
+    packed, reasons = _pack_rows(batch, layout)
+    if not reasons:
+        return packed, range(len(batch)), reasons
+    rows = [row for row in range(len(batch)) if row not in reasons]
+    return packed.take(rows), rows, reasons
+
+
+def _pack_rows(batch: RecordBatch, layout: Layout) -> tuple[RecordBatch, dict[int, str]]:
+    """Pack all records; those with a reason are left half-packed."""
+    norms = _norms(batch.vectors, layout.normalised) if layout.has_envelope else {}
     ids: list[RecordId] = []
     payloads: list[Payload] = []
     originals = _documents_of(batch)
     documents = list(originals)
+    partitions = batch.partitions if batch.partitions is not None and not layout.has_partitions else None
+    reasons: dict[int, str] = {}
     for row, record_id in enumerate(batch.ids):
         native = layout.id_rule.native(record_id)
-        notes: dict[str, Any] = {}
+        notes: Notes = {}
         if native != record_id:
             notes["id"] = id_text(record_id)
         lengths = {name: values[row] for name, values in norms.items() if values[row] is not None}
         if lengths:
             notes["norm"] = lengths
+        if partitions is not None and partitions[row] is not None:
+            notes["part"] = partitions[row]
         ids.append(native)
         if layout.document_key is None:
             documents[row] = _native_document(documents[row], notes, layout.payload)
-        payloads.append(_pack_payload(batch.payloads[row], originals[row], notes, layout))
-    return RecordBatch(ids, batch.vectors, payloads, documents if layout.document_key is None else None)
+        payload = _pack_payload(batch.payloads[row], originals[row], notes, layout)
+        if notes:
+            try:
+                _note(payload, native, notes, layout)
+            except ValueError as error:
+                reasons[row] = str(error)
+        if ENVELOPE_KEY in layout.text_fields:
+            payload.setdefault(ENVELOPE_KEY, "")
+        payloads.append(payload)
+    held = documents if layout.document_key is None else None
+    return RecordBatch(ids, batch.vectors, payloads, held, batch.partitions if layout.has_partitions else None), reasons
 
 
-def _native_document(document: str | None, notes: dict[str, Any], rules: PayloadRules) -> str | None:
+def _note(payload: Payload, native: RecordId, notes: Notes, layout: Layout) -> None:
+    """Put the envelope into a packed payload.
+
+    Raises:
+        ValueError: The record cannot be packed, and why.
+    """
+    if layout.has_envelope:
+        try:
+            payload[ENVELOPE_KEY] = seal(native, notes)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        return
+    lost = [
+        f"payload key {key!r}: {layout.payload.refusal(key, value)}" for key, value in notes.get("payload", {}).items()
+    ]
+    if notes.get("doc") is not None:
+        lost.append("the document has no place in the target beside the payload")
+    if lost:
+        raise ValueError(f"{'; '.join(lost)}; the envelope, which would keep it, is switched off")
+
+
+def _native_document(document: str | None, notes: Notes, rules: PayloadRules) -> str | None:
     """Return the document for the store's own document column; the envelope keeps one that it cannot hold."""
     if document is None or rules.text_refusal(document) is None:
         return document
@@ -125,25 +196,33 @@ def _native_document(document: str | None, notes: dict[str, Any], rules: Payload
     return None
 
 
-def _pack_payload(payload: Payload, document: str | None, notes: dict[str, Any], layout: Layout) -> Payload:
+def _pack_payload(payload: Payload, document: str | None, notes: Notes, layout: Layout) -> Payload:
     refused = {key: value for key, value in payload.items() if layout.payload.refusal(key, value) is not None}
     natural = {key: value for key, value in payload.items() if key not in refused} if refused else dict(payload)
     if refused:
-        notes["payload"] = refused
+        _pack_refused(natural, refused, notes, layout.payload)
     if layout.document_key is not None:
         _pack_document(natural, layout.document_key, document, notes, layout)
-    if notes:
-        natural[ENVELOPE_KEY] = encode({"v": VERSION, **notes})
-    elif ENVELOPE_KEY in layout.text_fields:
-        natural[ENVELOPE_KEY] = ""
     return natural
 
 
-def _pack_document(natural: Payload, key: str, document: str | None, notes: dict[str, Any], layout: Layout) -> None:
+def _pack_refused(natural: Payload, refused: Payload, notes: Notes, rules: PayloadRules) -> None:
+    """Put typed values in their natural form where the target can hold that, and note what the payload lacks."""
+    for key, value in refused.items():
+        form = natural_form(value) if has_typed(value) else value
+        if form is not value and rules.refusal(key, form) is None:
+            natural[key] = form
+            notes.setdefault("typed", {})[key] = value
+        else:
+            notes.setdefault("payload", {})[key] = value
+
+
+def _pack_document(natural: Payload, key: str, document: str | None, notes: Notes, layout: Layout) -> None:
     """Put the document under its key; where it cannot stand there, or a user's value does, the envelope keeps it."""
     is_required = key in layout.text_fields
     if key in natural and is_required and not isinstance(natural[key], str):
-        notes.setdefault("payload", {})[key] = natural.pop(key)
+        form = natural.pop(key)
+        notes.setdefault("payload", {})[key] = notes.get("typed", {}).pop(key, form)
     if key in natural:
         if document is not None or isinstance(natural[key], str):  # else it is plain that this is no document
             notes.update(doc=document, key="user")
@@ -169,78 +248,58 @@ def unpack(batch: RecordBatch, layout: Layout) -> RecordBatch:
     payloads: list[Payload] = []
     documents = _documents_of(batch)
     scales: dict[str, dict[int, float]] = {}
+    partitions: dict[int, str] = {}
     for row, stored in enumerate(batch.payloads):
         payload = dict(stored)
-        notes = _pop_notes(payload, layout)
+        notes = _pop_notes(payload, batch.ids[row], layout)
         if layout.document_key is not None:
             documents[row] = _unpack_document(payload, layout.document_key, notes, layout.text_fields)
         elif "doc" in notes:
             documents[row] = notes["doc"] if documents[row] is None else documents[row]
         if notes:
-            # A natural value was set after the record was packed: somebody works with it, so it is the newer one.
-            payload = {**notes.get("payload", {}), **payload}
+            payload = _unpack_payload(payload, notes)
             ids[row] = id_from_text(notes["id"]) if "id" in notes else ids[row]
             for name, length in notes.get("norm", {}).items():
                 scales.setdefault(name, {})[row] = length
+            if "part" in notes:
+                partitions[row] = notes["part"]
         payloads.append(payload)
     vectors = _rescale(batch.vectors, {name: rows for name, rows in scales.items() if name in layout.normalised})
-    return RecordBatch(ids, vectors, payloads, documents)
+    return RecordBatch(ids, vectors, payloads, documents, _unpack_partitions(batch, partitions))
+
+
+def _unpack_payload(payload: Payload, notes: Notes) -> Payload:
+    """Return a payload with what its envelope keeps.
+
+    A natural value that is not the packed one was set since: somebody works with it, so it is the newer one.
+    """
+    for key, value in notes.get("typed", {}).items():
+        if key in payload and encode(payload[key]) == encode(natural_form(value)):
+            payload[key] = value
+    return {**notes.get("payload", {}), **payload}
+
+
+def _unpack_partitions(batch: RecordBatch, noted: dict[int, str]) -> Sequence[str | None] | None:
+    if not noted:
+        return batch.partitions
+    stored = batch.partitions or [None] * len(batch)
+    return [noted.get(row) if partition is None else partition for row, partition in enumerate(stored)]
 
 
 def _documents_of(batch: RecordBatch) -> list[str | None]:
     return list(batch.documents) if batch.documents is not None else [None] * len(batch)
 
 
-def original_id(stored_id: RecordId, envelope: Any) -> RecordId:
-    """Return the id that a record had before it was packed.
-
-    Args:
-        stored_id: The id in the store that holds the record now.
-        envelope: The value under `ENVELOPE_KEY`, or None.
-    """
-    notes = _parse_notes(envelope)
-    return id_from_text(notes["id"]) if "id" in notes else stored_id
-
-
-def _parse_notes(envelope: Any) -> dict[str, Any]:
-    """Return what an envelope says; nothing where the value is no envelope of ours."""
-    if not isinstance(envelope, str) or not envelope:
-        return {}
-    try:
-        notes = decode(envelope)
-    except ValueError:
-        return {}
-    return notes if isinstance(notes, dict) and _is_ours(notes) else {}
-
-
-def _is_ours(notes: dict[str, Any]) -> bool:
-    """Return whether a JSON object is an envelope; one that is damaged stays in the payload like any user's value."""
-    if notes.get("v") != VERSION or not notes.keys() <= {"v", "id", "doc", "key", "norm", "payload"}:
-        return False
-    try:
-        id_from_text(notes.get("id", "string:"))
-    except (ValueError, AttributeError):
-        return False
-    lengths = notes.get("norm", {})
-    return (
-        isinstance(notes.get("doc", ""), str | None)
-        and notes.get("key", "user") == "user"
-        and isinstance(notes.get("payload", {}), dict)
-        and isinstance(lengths, dict)
-        and all(isinstance(length, float) for length in lengths.values())
-    )
-
-
-def _pop_notes(payload: Payload, layout: Layout) -> dict[str, Any]:
+def _pop_notes(payload: Payload, stored_id: RecordId, layout: Layout) -> Notes:
     """Take the envelope out of a payload; a value under its key that is no envelope is the user's and stays."""
     envelope = payload.get(ENVELOPE_KEY)
-    notes = _parse_notes(envelope)
+    notes = open_envelope(stored_id, envelope) if envelope else {}
     if notes or (not envelope and ENVELOPE_KEY in layout.text_fields):
         payload.pop(ENVELOPE_KEY, None)
     return notes
 
 
-def _unpack_document(payload: Payload, key: str, notes: dict[str, Any], text_fields: frozenset[str]) -> str | None:
+def _unpack_document(payload: Payload, key: str, notes: Notes, text_fields: frozenset[str]) -> str | None:
     if "doc" in notes:
         document: str | None = notes["doc"]
         if notes.get("key") == "user":

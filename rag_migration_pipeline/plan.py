@@ -84,7 +84,9 @@ def make_plan(
             todo="Choose another target, or change the named settings.",
             problems=problems,
         )
-    layout = layout_of(target_spec, target_capabilities, migration.target.document_key)
+    layout = layout_of(
+        target_spec, target_capabilities, migration.target.document_key, has_envelope=migration.options.envelope
+    )
     return Plan(source_layout, target_spec, layout, creates_target=target is None)
 
 
@@ -202,10 +204,8 @@ def _new_target(
     length = capabilities.max_text_field_bytes
     fields: tuple[FieldSpec, ...] = ()
     if capabilities.has_typed_text_fields:
-        fields = (
-            FieldSpec(key, "string", max_length_bytes=length),
-            FieldSpec(ENVELOPE_KEY, "string", max_length_bytes=length),
-        )
+        names = (key, ENVELOPE_KEY) if migration.options.envelope else (key,)
+        fields = tuple(FieldSpec(name, "string", max_length_bytes=length) for name in names)
     kinds = _target_kinds({id_kind(i) for i in ids} or set(source.id_kinds), capabilities.id_kinds)
     return replace(
         source,

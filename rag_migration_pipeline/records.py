@@ -3,9 +3,9 @@
 Belongs here: frozen values and the small operations on them (selecting rows, concatenating, cutting by bytes).
 Does not belong here: how a store holds them (``stores/``), what happens to them on the way (``steps/``).
 
-A record is an id, vectors by name, an optional document and a payload. An id is a Python value whose type is its
-kind: ``str`` (string), ``int`` (int64 or uint64) or ``uuid.UUID`` (uuid). ``"7"``, ``7`` and a UUID never equal
-each other, so a batch needs no separate column for the kind.
+A record is an id, vectors by name, an optional document, a payload, and a partition in stores that have them. An id is
+a Python value whose type is its kind: ``str`` (string), ``int`` (int64 or uint64) or ``uuid.UUID`` (uuid). ``"7"``,
+``7`` and a UUID never equal each other, so a batch needs no separate column for the kind.
 """
 
 import uuid
@@ -239,20 +239,25 @@ class RecordBatch:
     Attributes:
         ids: Ids, their kind being their Python type.
         vectors: Columns by vector name; the unnamed vector is ``""``.
-        payloads: One dict of JSON-like values per record; a record without payload has an empty dict.
+        payloads: One dict of values per record, JSON's and those of `payloads.TYPES`; a record without payload has an
+            empty dict.
         documents: One text or None (missing; not the same as empty) per record; None where the store has no documents.
+        partitions: One partition name or None (the store's default partition) per record; None where there are none.
     """
 
     ids: Sequence[RecordId]
     vectors: Mapping[str, VectorColumn]
     payloads: Sequence[Payload]
     documents: Sequence[str | None] | None = None
+    partitions: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         """Refuse columns of unequal length: a torn batch would shift records against each other."""
         lengths = {"payloads": len(self.payloads)}
         if self.documents is not None:
             lengths["documents"] = len(self.documents)
+        if self.partitions is not None:
+            lengths["partitions"] = len(self.partitions)
         lengths.update({f"vector {name!r}": len(column.values) for name, column in self.vectors.items()})
         wrong = {name: length for name, length in lengths.items() if length != len(self.ids)}
         if wrong:
@@ -270,6 +275,7 @@ class RecordBatch:
             vectors={name: column.take(index) for name, column in self.vectors.items()},
             payloads=[self.payloads[i] for i in index],
             documents=None if self.documents is None else [self.documents[i] for i in index],
+            partitions=None if self.partitions is None else [self.partitions[i] for i in index],
         )
 
     def slice(self, start: int, stop: int) -> "RecordBatch":
@@ -282,7 +288,8 @@ class RecordBatch:
             else:
                 columns[name] = column.take(np.arange(start, min(stop, len(self))))
         documents = None if self.documents is None else self.documents[start:stop]
-        return RecordBatch(self.ids[start:stop], columns, self.payloads[start:stop], documents)
+        partitions = None if self.partitions is None else self.partitions[start:stop]
+        return RecordBatch(self.ids[start:stop], columns, self.payloads[start:stop], documents, partitions)
 
     def dense(self, name: str = DEFAULT_VECTOR) -> DenseColumn:
         """Return the dense column of that name.
@@ -296,7 +303,7 @@ class RecordBatch:
         return column
 
     def with_columns(self, **columns: Any) -> "RecordBatch":
-        """Return a batch with some columns replaced (ids, vectors, payloads, documents)."""
+        """Return a batch with some columns replaced (ids, vectors, payloads, documents, partitions)."""
         return replace(self, **columns)
 
     def size_bytes(self) -> int:

@@ -54,6 +54,7 @@ class MigrationOptions(BaseModel):
         max_attempts: Attempts per step of a range, the first included.
         retry_delay_s: Seconds before the second attempt; the wait doubles each time.
         keep_staging: Whether staged files stay after their range is proven.
+        envelope: Whether what the target cannot hold natively travels in a reserved payload key (``envelope.py``).
     """
 
     # A key in the wrong place is an input too, so pydantic's errors show none.
@@ -68,6 +69,7 @@ class MigrationOptions(BaseModel):
     max_attempts: int = Field(default=5, ge=1)
     retry_delay_s: float = Field(default=1.0, ge=0)
     keep_staging: bool = False
+    envelope: bool = True
 
     @field_validator("filter", mode="before")
     @classmethod
@@ -79,7 +81,13 @@ class MigrationOptions(BaseModel):
 
     def plan_fingerprint(self) -> dict[str, Any]:
         """Return the options that change what arrives; the others may change between runs of one migration."""
-        return {"filter": self.filter, "conflict": self.conflict.value if self.conflict else None}
+        facts: dict[str, Any] = {
+            "filter": self.filter,
+            "conflict": self.conflict.value if self.conflict else None,
+        }
+        if not self.envelope:  # a key of its own only where it is used, so that older state is taken up
+            facts["envelope"] = False
+        return facts
 
 
 class MigrationSpec(MigrationOptions):

@@ -102,7 +102,12 @@ def context_of(
         source=source,
         target=target,
         source_layout=layout_of(source_spec, source.capabilities, migration.source.document_key),
-        target_layout=layout_of(target_spec, target.capabilities, migration.target.document_key),
+        target_layout=layout_of(
+            target_spec,
+            target.capabilities,
+            migration.target.document_key,
+            has_envelope=migration.options.envelope,
+        ),
         emit=emit,
     )
 

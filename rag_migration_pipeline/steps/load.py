@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rag_migration_pipeline.envelope import pack
+from rag_migration_pipeline.envelope import STAGE, pack_some
 from rag_migration_pipeline.errors import RecordRejectedError
 from rag_migration_pipeline.events import RecordsRejected, RecordsSkipped
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
@@ -27,22 +27,26 @@ class PackedBatch:
         records: What the target is given, and what it is expected to hold.
         source_ids: The source's id of each record.
         skipped: Ids that stay as the target had them, under the policy skip.
+        rejections: Records that have no form in the target, by the source's ids.
     """
 
     records: RecordBatch
     source_ids: Sequence[RecordId]
     skipped: tuple[RecordId, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
 
 
 def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
     """Return a batch as it is to be written; the same for the same input, so that validation can ask again."""
-    packed = pack(batch, context.target_layout)
+    packed, rows, reasons = pack_some(batch, context.target_layout)
+    rejections = tuple(Rejection(batch.ids[row], STAGE, reason) for row, reason in reasons.items())
+    source_ids = [batch.ids[row] for row in rows] if rejections else batch.ids
     if context.migration.options.conflict is not Conflict.SKIP or not context.manifest.known_count:
-        return PackedBatch(packed, batch.ids)
+        return PackedBatch(packed, source_ids, (), rejections)
     known = context.known_ids
-    rows = [row for row, record_id in enumerate(packed.ids) if record_id not in known]
+    kept = [row for row, record_id in enumerate(packed.ids) if record_id not in known]
     skipped = tuple(record_id for record_id in packed.ids if record_id in known)
-    return PackedBatch(packed.take(rows), [batch.ids[row] for row in rows], skipped)
+    return PackedBatch(packed.take(kept), [source_ids[row] for row in kept], skipped, rejections)
 
 
 def load_batches(
@@ -64,7 +68,7 @@ def load_batches(
         begun = time.perf_counter()
         packed = pack_batch(context, batch)
         result = context.target.upsert(context.migration.target_collection, packed.records)
-        return packed, result.rejections, time.perf_counter() - begun
+        return packed, (*packed.rejections, *result.rejections), time.perf_counter() - begun
 
     writers = context.target.capabilities.concurrent_writers
     for packed, rejections, duration_s in run_in_order(write, batches, writers):

@@ -205,9 +205,12 @@ def _changed_contents(left: RecordBatch, right: RecordBatch) -> dict[str, str]:
     changed = {}
     none = [None] * len(left)
     pairs = zip(left.documents or none, right.documents or none, strict=True)
+    before_in, after_in = left.partitions or none, right.partitions or none
     for row, (before, after) in enumerate(pairs):
         if before != after:
             changed[id_text(left.ids[row])] = "document"
+        elif before_in[row] != after_in[row]:
+            changed[id_text(left.ids[row])] = "partition"
         elif encode(left.payloads[row]) != encode(right.payloads[row]):
             changed[id_text(left.ids[row])] = _payload_difference(left.payloads[row], right.payloads[row])
     return changed

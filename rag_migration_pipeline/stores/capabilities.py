@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from rag_migration_pipeline.payloads import has_typed
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, IdKind, Metric, VectorKind
 from rag_migration_pipeline.stores.decimal_floats import survives_decimal_text
 
@@ -36,7 +37,9 @@ class PayloadRules:
         has_all_floats: Every finite float is kept; otherwise those that survive decimal text (see `decimal_floats`).
         has_negative_zero: The float -0.0 keeps its sign.
         has_surrogates: Lone surrogates in strings (no UTF-8 form) are kept.
+        has_typed: Values of `payloads.TYPES` (dates, bytes, decimals, ...) are kept with their type.
         reserved_keys: Keys that the store or its schema uses itself.
+        text_keys: Keys whose values are strings only.
         key_pattern: Regular expression that a whole key must match, or None.
         max_bytes: Largest whole payload as JSON in bytes, or None.
         max_depth: Most lists and objects inside each other, or None.
@@ -51,7 +54,9 @@ class PayloadRules:
     has_all_floats: bool = True
     has_negative_zero: bool = True
     has_surrogates: bool = False
+    has_typed: bool = False
     reserved_keys: frozenset[str] = frozenset()
+    text_keys: frozenset[str] = frozenset()
     key_pattern: str | None = None
     max_bytes: int | None = None
     max_depth: int | None = None
@@ -64,6 +69,8 @@ class PayloadRules:
             return f"the key {key!r} is not allowed in this store"
         if not self.has_surrogates and not _is_utf8(key):
             return f"the key {key!r} has no UTF-8 form"
+        if key in self.text_keys and type(value) is not str:
+            return f"the key {key!r} holds strings only in this store"
         if self.max_depth is not None and is_deeper(value, self.max_depth):
             return f"lists and objects nested more than {self.max_depth} deep"
         return self._value_refusal(value)
@@ -90,6 +97,8 @@ class PayloadRules:
             return self._dict_refusal(value)
         if kind is list:
             return self._list_refusal(value)
+        if self.has_typed and has_typed(value):
+            return None
         return f"a value of type {kind.__name__}, which has no JSON form"
 
     def _float_refusal(self, value: float) -> str | None:
@@ -182,6 +191,7 @@ class Capabilities:
         vector_tolerance: Largest relative difference ||stored - given|| / ||given|| (after normalisation where the
             store normalises); 0.0 means bit for bit as float32.
         has_documents: The store has a document beside the payload; elsewhere it travels under the document key.
+        has_partitions: A collection's records are in named partitions (`RecordBatch.partitions`).
         has_typed_text_fields: Document and envelope need typed text fields in the schema (non-null, in UTF-8 bytes).
         max_text_field_bytes: Capacity of such a field.
         fields: Typed payload fields that a collection can be given; None where payloads are free.
@@ -208,6 +218,7 @@ class Capabilities:
     normalised_metrics: frozenset[Metric] = frozenset()
     vector_tolerance: float = 0.0
     has_documents: bool = False
+    has_partitions: bool = False
     has_typed_text_fields: bool = False
     max_text_field_bytes: int | None = None
     fields: FieldRules | None = None

@@ -124,9 +124,6 @@ def reasons_against(batch: RecordBatch, vector: VectorSpec) -> dict[int, str]:
     for row, text in enumerate(batch.documents or ()):
         if text is not None and not _is_text(text):
             reasons[row] = "the document is not a text with a UTF-8 form"
-    for row, payload in enumerate(batch.payloads):
-        if type(payload.get(URI_KEY, "")) is not str:
-            reasons[row] = f"payload key {URI_KEY!r}: a record's URI is a string"
     return reasons
 
 

@@ -44,6 +44,7 @@ PAYLOAD_RULES = PayloadRules(
     has_all_floats=False,
     has_negative_zero=False,
     key_pattern=_KEY_PATTERN,
+    text_keys=frozenset({URI_KEY}),
 )
 _METADATA_RULES = PayloadRules(
     has_null=False,

@@ -48,12 +48,13 @@ CAPABILITIES = Capabilities(
     form="process",
     id_kinds=frozenset(IdKind),
     metrics=frozenset(Metric),
-    payload=PayloadRules(int_min=-_ANY_INT, int_max=_ANY_INT, has_non_finite=True, has_surrogates=True),
+    payload=PayloadRules(int_min=-_ANY_INT, int_max=_ANY_INT, has_non_finite=True, has_surrogates=True, has_typed=True),
     vector_kinds=frozenset(VectorKind),
     has_named_vectors=True,
     has_partial_vectors=True,
     has_non_finite_vectors=True,
     has_documents=True,
+    has_partitions=True,
     concurrent_readers=4,
     concurrent_writers=4,
 )
@@ -73,6 +74,7 @@ class _Record:
     vectors: Mapping[str, "npt.NDArray[Any] | _Sparse"]
     payload: Payload
     document: str | None
+    partition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -285,6 +287,7 @@ def _record(batch: RecordBatch, row: int) -> _Record:
         vectors={name: vector for name, vector in vectors.items() if vector is not None},
         payload=copy.deepcopy(batch.payloads[row]),
         document=None if batch.documents is None else batch.documents[row],
+        partition=None if batch.partitions is None else batch.partitions[row],
     )
 
 
@@ -305,6 +308,7 @@ def _batch(spec: CollectionSpec, ids: list[RecordId], records: list[_Record]) ->
         vectors={vector.name: _column(vector, records) for vector in spec.vectors},
         payloads=[copy.deepcopy(record.payload) for record in records],
         documents=[record.document for record in records],
+        partitions=[record.partition for record in records] if any(r.partition is not None for r in records) else None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, Payload
 from rag_migration_pipeline.stores.milvus_schema import Column, FieldType, Layout
 from rag_migration_pipeline.stores.milvus_wire import dynamic_json
@@ -76,9 +77,14 @@ def _check_text(column: Column, value: Any) -> str | None:
         return f"a value of type {type(value).__name__}, expected a string"
     # Servers count bytes and Lite characters; what fits both travels on.
     size = len(value) if value.isascii() else len(value.encode())
-    if column.max_length is not None and size > column.max_length:
-        return f"{size} bytes, the field holds at most {column.max_length}"
-    return None
+    if column.max_length is None or size <= column.max_length:
+        return None
+    if column.name == ENVELOPE_KEY:
+        return (
+            f"the envelope, which keeps what Milvus cannot hold natively, takes {size} bytes and the field holds at "
+            f"most {column.max_length}; shorten these values at the source or in the mapping, or choose another target"
+        )
+    return f"{size} bytes, the field holds at most {column.max_length}"
 
 
 def _check_integer(column: Column, value: Any) -> str | None:

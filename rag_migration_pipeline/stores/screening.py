@@ -64,10 +64,14 @@ def screen(
             seen.add(record_id)
         if reason is not None:
             reasons.setdefault(position, reason)
-    if batch.documents is not None and not capabilities.has_documents:
-        for position, text in enumerate(batch.documents):
-            if text is not None:
-                reasons.setdefault(position, f"{capabilities.store} has no documents beside the payload")
+    for texts, is_held, what in (
+        (batch.documents, capabilities.has_documents, "documents beside the payload"),
+        (batch.partitions, capabilities.has_partitions, "partitions"),
+    ):
+        if texts is not None and not is_held:
+            for position, text in enumerate(texts):
+                if text is not None:
+                    reasons.setdefault(position, f"{capabilities.store} has no {what}")
     if not reasons:
         return batch, []
     rejections = [Rejection(batch.ids[position], STAGE, reason) for position, reason in sorted(reasons.items())]

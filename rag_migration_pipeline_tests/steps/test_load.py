@@ -1,12 +1,13 @@
 """Load writes what it says, sets aside by name what the target cannot hold, and may be done twice."""
 
+import datetime as dt
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rag_migration_pipeline.envelope import ENVELOPE_KEY
+from rag_migration_pipeline.envelope import ENVELOPE_KEY, layout_of, unpack
 from rag_migration_pipeline.errors import RecordRejectedError, SchemaCompatibilityError, StoreUnavailableError
 from rag_migration_pipeline.events import BatchDone, RangeProven, RecordsRejected
 from rag_migration_pipeline.records import DenseColumn
@@ -75,6 +76,38 @@ def test_values_that_a_flat_target_cannot_hold_are_not_rejected(world: World, mo
     _, report = world.run()
     assert (report.written, report.is_proven) == (4, True)
     assert set(world.b.fetch("docs", ["r000"]).payloads[0]) == {"n", ENVELOPE_KEY}
+
+
+def test_typed_values_and_partitions_travel_through_a_store_that_has_neither(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"when": dt.datetime(2024, 1, 2, tzinfo=dt.UTC), "raw": b"\x00", "tags": ("a", dt.date(2024, 1, 2))}
+    batch = records(numbered(4), **values).with_columns(partitions=["a", None, "b", None])
+    world.fill(batch)
+    limited(world, monkeypatch, payload=PayloadRules(), has_partitions=False)
+    _, report = world.run()
+    assert (report.written, report.is_proven) == (4, True)
+    held = world.b.fetch("docs", numbered(4))
+    assert held.partitions is None
+    assert held.payloads[0]["when"] == "2024-01-02T00:00:00+00:00"
+    home = unpack(held, layout_of(world.b.spec("docs"), world.b.capabilities, "document"))
+    assert (home.payloads, home.partitions) == (batch.payloads, batch.partitions)
+
+
+def test_without_an_envelope_a_record_that_loses_a_value_is_named_and_the_others_are_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.fill(records(numbered(4), **{ENVELOPE_KEY: "mine"}))
+    world.fill(records(["r001"], null=None))
+    limited(world, monkeypatch, payload=PayloadRules(has_null=False))
+    with (
+        world.opened(world.migration(envelope=False)) as context,
+        pytest.raises(RecordRejectedError, match=r"1 records: 'string:r001': payload key 'null': null; the envelope"),
+    ):
+        migrate_range(context, context.manifest.ranges[0].key)
+    written = world.b.fetch("docs", numbered(4))
+    assert written.ids == ["r000", "r002", "r003"]
+    assert written.payloads[0] == {"n": 0, ENVELOPE_KEY: "mine"}
 
 
 def test_vectors_that_do_not_fit_stop_the_load(world: World) -> None:

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 
 from rag_migration_pipeline import errors
 from rag_migration_pipeline.locators import parse_locator
+from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.records import (
     INT64_MIN,
 )
@@ -235,3 +237,12 @@ class TestScreening:
 
     def test_nested_values_are_measured(self) -> None:
         assert payload_problem(self.LAYOUT, {"document": "", "x": [["a" * 40_000] * 2]}, 65_536) is not None
+
+    def test_an_envelope_that_is_too_long_says_what_to_do(self) -> None:
+        column = Column(name=ENVELOPE_KEY, type=FieldType.VARCHAR, max_length=65_535)
+        layout = replace(self.LAYOUT, fields={ENVELOPE_KEY: column})
+        assert payload_problem(layout, {ENVELOPE_KEY: "e" * 65_535}, None) is None
+        reason = payload_problem(layout, {ENVELOPE_KEY: "e" * 65_536}, None)
+        assert reason is not None
+        assert "takes 65536 bytes and the field holds at most 65535" in reason
+        assert "shorten these values" in reason

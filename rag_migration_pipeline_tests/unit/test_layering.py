@@ -15,7 +15,7 @@ GROUND = frozenset(
     {"__init__", "errors", "records", "batching", "locks", "payloads", "locators", "state", "events"}
     | {"filters", "filter_nodes", "filter_text", "filter_meaning"}  # adapters translate filters
 )
-CORE = frozenset({"arrow", "digests", "envelope", "ids", "inference", "plan", "receipts", "spec"})
+CORE = frozenset({"arrow", "digests", "envelope", "envelope_notes", "ids", "inference", "plan", "receipts", "spec"})
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""
 

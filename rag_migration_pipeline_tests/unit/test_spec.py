@@ -40,6 +40,7 @@ def test_every_option_arrives() -> None:
         "max_attempts": 2,
         "retry_delay_s": 0.5,
         "keep_staging": True,
+        "envelope": False,
     }
     options = migration_from_spec({**GOOD, **values}).options
     assert options.model_dump(by_alias=True) == {**values, "conflict": Conflict.SKIP, "validate": Validation.COUNTS}
@@ -77,6 +78,12 @@ def test_an_identity_is_the_same_in_every_process() -> None:
         "plan": {"filter": {"n": 1}, "conflict": "fail"},
     }
     assert migration.identity == "b55a4913baccd8aa3fb454c6ec0a118d"
+
+
+def test_an_option_that_is_not_used_does_not_change_the_identity() -> None:
+    """State of earlier versions is taken up again."""
+    assert MigrationOptions().plan_fingerprint() == {"filter": None, "conflict": None}
+    assert MigrationOptions(envelope=False).plan_fingerprint() == {"filter": None, "conflict": None, "envelope": False}
 
 
 def test_the_order_of_a_filters_keys_is_no_other_migration() -> None:
