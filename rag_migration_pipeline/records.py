@@ -243,6 +243,7 @@ class RecordBatch:
             empty dict.
         documents: One text or None (missing; not the same as empty) per record; None where the store has no documents.
         partitions: One partition name or None (the store's default partition) per record; None where there are none.
+        source_ids: The ids that the records had before a mapping gave them others; None where none did.
     """
 
     ids: Sequence[RecordId]
@@ -250,6 +251,7 @@ class RecordBatch:
     payloads: Sequence[Payload]
     documents: Sequence[str | None] | None = None
     partitions: Sequence[str | None] | None = None
+    source_ids: Sequence[RecordId] | None = None
 
     def __post_init__(self) -> None:
         """Refuse columns of unequal length: a torn batch would shift records against each other."""
@@ -258,6 +260,8 @@ class RecordBatch:
             lengths["documents"] = len(self.documents)
         if self.partitions is not None:
             lengths["partitions"] = len(self.partitions)
+        if self.source_ids is not None:
+            lengths["source ids"] = len(self.source_ids)
         lengths.update({f"vector {name!r}": len(column.values) for name, column in self.vectors.items()})
         wrong = {name: length for name, length in lengths.items() if length != len(self.ids)}
         if wrong:
@@ -276,6 +280,7 @@ class RecordBatch:
             payloads=[self.payloads[i] for i in index],
             documents=None if self.documents is None else [self.documents[i] for i in index],
             partitions=None if self.partitions is None else [self.partitions[i] for i in index],
+            source_ids=None if self.source_ids is None else [self.source_ids[i] for i in index],
         )
 
     def slice(self, start: int, stop: int) -> "RecordBatch":
@@ -289,7 +294,8 @@ class RecordBatch:
                 columns[name] = column.take(np.arange(start, min(stop, len(self))))
         documents = None if self.documents is None else self.documents[start:stop]
         partitions = None if self.partitions is None else self.partitions[start:stop]
-        return RecordBatch(self.ids[start:stop], columns, self.payloads[start:stop], documents, partitions)
+        source_ids = None if self.source_ids is None else self.source_ids[start:stop]
+        return RecordBatch(self.ids[start:stop], columns, self.payloads[start:stop], documents, partitions, source_ids)
 
     def dense(self, name: str = DEFAULT_VECTOR) -> DenseColumn:
         """Return the dense column of that name.

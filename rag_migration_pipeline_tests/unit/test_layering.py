@@ -13,9 +13,13 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 
 GROUND = frozenset(
     {"__init__", "errors", "records", "batching", "locks", "payloads", "locators", "state", "events"}
+    | {"paths", "problems"}
     | {"filters", "filter_nodes", "filter_text", "filter_meaning"}  # adapters translate filters
 )
-CORE = frozenset({"arrow", "digests", "envelope", "envelope_notes", "ids", "inference", "plan", "receipts", "spec"})
+MAPPING = frozenset(
+    {"mapping", "mapping_checks", "mapping_fields", "mapping_reverse", "mapper", "hooks", "conversions", "callables"}
+)
+CORE = MAPPING | {"arrow", "digests", "envelope", "envelope_notes", "ids", "inference", "plan", "receipts", "spec"}
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""
 

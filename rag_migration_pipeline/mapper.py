@@ -1,0 +1,158 @@
+"""A mapping applied to batches: planned once, then operation by operation over copies of the payloads.
+
+Belongs here: what a mapping does to a batch, in order, and which records it cannot be applied to, with the reason. Does
+not belong here: the description and its checks (``mapping.py``), the single operations (``mapping_fields.py``), what
+becomes of records that cannot be mapped (``steps/transform.py``).
+
+The payloads that come in are never changed. Objects inside them are copied where something inside them moves; where a
+user's callable sees a whole record, all of it is copied first.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from rag_migration_pipeline.hooks import call_hook
+from rag_migration_pipeline.mapping import SchemaMapping
+from rag_migration_pipeline.mapping_checks import id_source
+from rag_migration_pipeline.mapping_fields import (
+    Operation,
+    Work,
+    as_id,
+    converted,
+    default_operation,
+    move_operation,
+    record_operation,
+    selection_operations,
+    transform_operation,
+)
+from rag_migration_pipeline.paths import MISSING, parse_path, read
+from rag_migration_pipeline.records import Payload, RecordBatch, RecordId
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A batch after a mapping.
+
+    Attributes:
+        batch: The records that could be mapped, in order.
+        failed: Row in the batch that was given -> why the record could not be mapped.
+        is_fatal: Whether one of them was under the policy ``fail``.
+        deprecated: Deprecated field -> how many records had it.
+    """
+
+    batch: RecordBatch
+    failed: Mapping[int, str] = field(default_factory=dict)
+    is_fatal: bool = False
+    deprecated: Mapping[str, int] = field(default_factory=dict)
+
+
+class Mapper:
+    """One mapping, ready to be applied.
+
+    Args:
+        mapping: The mapping.
+        now: What the default ``now`` stands for.
+    """
+
+    def __init__(self, mapping: SchemaMapping, now: datetime) -> None:
+        self.mapping = mapping
+        self.id_path = id_source(mapping)
+        self._is_deep = bool(mapping.pre_hooks or mapping.per_record or mapping.post_hooks)
+        self._operations: list[Operation] = [
+            *selection_operations(mapping),
+            *(
+                transform_operation(parse_path(text), item, mapping.on_error)
+                for text, item in mapping.transforms.items()
+            ),
+        ]
+        if mapping.renames or mapping.id_from or mapping.document_from:
+            self._operations.append(move_operation(mapping))
+        if mapping.defaults:
+            self._operations.append(default_operation(mapping, now))
+        self._operations += [record_operation(function, mapping.on_error) for function in mapping.per_record]
+
+    def apply(self, batch: RecordBatch) -> Mapped:
+        """Return the mapped records and those that could not be mapped.
+
+        Raises:
+            SpecError: A hook raised, or returned something else than a batch of the same records.
+        """
+        if self.mapping.pre_hooks:
+            batch = batch.with_columns(payloads=[copy.deepcopy(payload) for payload in batch.payloads])
+        for hook in self.mapping.pre_hooks:
+            batch = call_hook(hook, batch)
+        work = Work(batch, is_deep=self._is_deep)
+        for operation in self._operations:
+            operation(work)
+            work.sweep()
+        has_documents = batch.documents is not None or any(text is not None for text in work.documents)
+        columns: dict[str, Any] = {"payloads": work.payloads, "documents": work.documents if has_documents else None}
+        if self.id_path is not None:
+            columns |= {"ids": work.ids, "source_ids": batch.source_ids or batch.ids}
+        result = batch.with_columns(**columns)
+        if work.failed:
+            result = result.take(work.rows)
+        for hook in self.mapping.post_hooks:
+            result = call_hook(hook, result)
+        return Mapped(result, work.failed, work.is_fatal, work.deprecated)
+
+    def map_id(self, payload: Payload) -> RecordId:
+        """Return the id that a record with this payload gets; only the field that it comes from is looked at.
+
+        Raises:
+            ValueError: It is missing, null, or cannot be converted.
+        """
+        if self.id_path is None:
+            raise TypeError("this mapping sets no id")
+        value = read(payload, self.id_path)
+        for text, transform in self.mapping.transforms.items():
+            if value is not MISSING and parse_path(text) == self.id_path:
+                value = converted(transform, value)
+        return as_id(value, self.id_path, self.mapping.id_kind)
+
+
+class MappingPlan:
+    """Mappings in a row: one, or those that lead from one version of a schema to another.
+
+    Args:
+        mappings: In the order in which they are applied; at least one.
+        now: What the default ``now`` stands for.
+    """
+
+    def __init__(self, mappings: Sequence[SchemaMapping], now: datetime) -> None:
+        self.mappers = [Mapper(mapping, now) for mapping in mappings]
+
+    @property
+    def sets_ids(self) -> bool:
+        """Whether records get other ids."""
+        return any(mapper.id_path is not None for mapper in self.mappers)
+
+    @property
+    def id_mapper(self) -> Mapper | None:
+        """The mapper that sets the ids from a field as the source has it; None where more than that field decides."""
+        setting = [mapper for mapper in self.mappers if mapper.id_path is not None]
+        is_alone = setting == self.mappers[:1] and not setting[0].mapping.pre_hooks
+        return setting[0] if is_alone else None
+
+    def apply(self, batch: RecordBatch) -> Mapped:
+        """Return the records after all mappings; failed rows are those of the batch that was given.
+
+        Raises:
+            SpecError: A hook raised, or returned something else than a batch of the same records.
+        """
+        rows = list(range(len(batch)))
+        failed: dict[int, str] = {}
+        deprecated: Counter[str] = Counter()
+        is_fatal = False
+        for mapper in self.mappers:
+            mapped = mapper.apply(batch)
+            failed.update({rows[row]: reason for row, reason in mapped.failed.items()})
+            rows = [row for position, row in enumerate(rows) if position not in mapped.failed]
+            deprecated.update(mapped.deprecated)
+            is_fatal = is_fatal or mapped.is_fatal
+            batch = mapped.batch
+        return Mapped(batch, failed, is_fatal, deprecated)

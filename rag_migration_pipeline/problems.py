@@ -1,0 +1,83 @@
+"""What is wrong in a description, each problem with its place: option, key, line of the file.
+
+Belongs here: turning pydantic's errors into one of ours. Does not belong here: what is right (``spec.py``,
+``mapping.py``), reading files (``orchestration/config.py``).
+
+A validator that finds several problems raises ``SpecError(..., problems=[Problem(...), ...])``; their places are
+relative to the value that it checks.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from rag_migration_pipeline.errors import SpecError
+
+Place = tuple[str | int, ...]
+LineOf = Callable[[Place], int | None]
+"""Gives the line (from 1) of a place in the file that the values were read from, or None."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        place: Keys and positions from the outermost value inwards.
+        what: A phrase.
+    """
+
+    place: Place
+    what: str
+
+
+def problems_error(problems: Sequence[Problem], subject: str) -> SpecError:
+    """Return the error that says all problems at once."""
+    said = "; ".join(_sentence(problem, None) for problem in problems)
+    return SpecError(f"{subject}: {said}.", todo="See docs/mapping.md.", problems=tuple(problems))
+
+
+def spec_error(
+    error: ValidationError, values: Any, subject: str, todo: str, line_of: LineOf | None = None
+) -> SpecError:
+    """Return our error for pydantic's: every problem with its place in the values that were given."""
+    problems = [Problem(place_in(values, problem.place), problem.what) for problem in _found(error)]
+    said = "; ".join(_sentence(problem, line_of) for problem in problems)
+    return SpecError(f"{subject}: {said}.", todo=todo, problems=tuple(problems))
+
+
+def place_in(values: Any, place: Place) -> Place:
+    """Return a place without the parts that are not in the values, such as pydantic's names of alternatives.
+
+    The last part stays, because a key that is missing is a place too.
+    """
+    kept: list[str | int] = []
+    for position, part in enumerate(place):
+        if isinstance(values, Mapping) and part in values:
+            values = values[part]
+        elif isinstance(values, Sequence) and not isinstance(values, str) and isinstance(part, int):
+            values = values[part] if part < len(values) else None
+        elif position < len(place) - 1 or not isinstance(values, Mapping):
+            continue
+        kept.append(part)
+    return tuple(kept)
+
+
+def _found(error: ValidationError) -> Iterator[Problem]:
+    for item in error.errors(include_url=False):
+        cause = item.get("ctx", {}).get("error")
+        inner = cause.facts.get("problems", ()) if isinstance(cause, SpecError) else ()
+        if inner:
+            yield from (Problem((*item["loc"], *problem.place), problem.what) for problem in inner)
+        elif cause is not None:
+            yield Problem(item["loc"], str(cause).rstrip("."))
+        else:
+            yield Problem(item["loc"], f"{item['msg']} (got {type(item['input']).__name__})")
+
+
+def _sentence(problem: Problem, line_of: LineOf | None) -> str:
+    line = line_of(problem.place) if line_of is not None else None
+    place = ".".join(map(str, problem.place))
+    return f"{f'line {line}, ' if line else ''}{place or 'the whole'}: {problem.what}"
