@@ -94,8 +94,17 @@ class StoreLockedError(StopError):
     """An embedded store's folder is in use; embedded folders have one user at a time."""
 
 
+CONCERNS_ALL = "concerns_all"
+"""Fact of a `StoreRequestError`: the reason is the store, the collection or the connection, never a single record."""
+
+
 class StoreRequestError(StopError):
     """The store refuses the request for a reason that will not pass by itself."""
+
+    @property
+    def may_lie_in_a_record(self) -> bool:
+        """Whether the same request without some of its records might be accepted."""
+        return not self.facts.get(CONCERNS_ALL, False)
 
 
 class ReadOnlyStoreError(StopError, PermissionError):

@@ -9,7 +9,7 @@ a Python value whose type is its kind: ``str`` (string), ``int`` (int64 or uint6
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -366,8 +366,17 @@ class RecordRange:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A record that was set aside, by name, with the stage and the reason."""
+    """A record that was set aside, by name, with the stage and the reason.
+
+    Attributes:
+        error: Type of the error that the record met.
+    """
 
     record_id: RecordId
     stage: str
     reason: str
+    error: str = "RecordRejectedError"
+
+
+SetAside = Callable[[RecordBatch, Sequence[Rejection]], None]
+"""Takes records as they were read (unpacked, before any change), and for each of them a rejection of the same id."""

@@ -55,6 +55,8 @@ class MigrationOptions(BaseModel):
         retry_delay_s: Seconds before the second attempt; the wait doubles each time.
         keep_staging: Whether staged files stay after their range is proven.
         envelope: Whether what the target cannot hold natively travels in a reserved payload key (``envelope.py``).
+        max_rejected: How many records may be set aside, in each range and in all together: a count (int), or a share of
+            the planned records (float between 0 and 1). It may change between runs.
     """
 
     # A key in the wrong place is an input too, so pydantic's errors show none.
@@ -70,6 +72,7 @@ class MigrationOptions(BaseModel):
     retry_delay_s: float = Field(default=1.0, ge=0)
     keep_staging: bool = False
     envelope: bool = True
+    max_rejected: int | float = 0
 
     @field_validator("filter", mode="before")
     @classmethod
@@ -78,6 +81,14 @@ class MigrationOptions(BaseModel):
             return value
         parsed = parse_filter(value)
         return as_dict(parsed) if isinstance(value, str) or has_uuid(parsed) else value  # state is kept as JSON
+
+    @field_validator("max_rejected", mode="before")
+    @classmethod
+    def _check_budget(cls, value: Any) -> Any:
+        is_count = type(value) is int and value >= 0
+        if not is_count and not (type(value) is float and 0 < value < 1):
+            raise ValueError("a count (an integer from 0) or a share (a number between 0 and 1, both excluded)")
+        return value
 
     def plan_fingerprint(self) -> dict[str, Any]:
         """Return the options that change what arrives; the others may change between runs of one migration."""

@@ -7,6 +7,7 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               known-<generation>.parquet    target ids that are not the migration's
                               left-<generation>.parquet     target ids of earlier generations, gone from the source
                               receipts/<plan>/<range key>.arrow    one per proven range
+                              quarantine/<plan>/<range key>.arrow  records that the range set aside (quarantine.py)
                               staging/<range key>/          Arrow files between steps; removed when proven
                               report.json                   the last whole-collection proof
 """
@@ -62,9 +63,17 @@ class StateFolder:
         """The receipt of a proven range."""
         return self.root / "receipts" / range_key.partition("_")[0] / f"{range_key}.arrow"
 
+    def quarantine(self, range_key: str) -> Path:
+        """The records that a range set aside; there is no file where it set none aside."""
+        return self.quarantines(range_key.partition("_")[0]) / f"{range_key}.arrow"
+
+    def quarantines(self, plan_digest: str) -> Path:
+        """The folder of a plan's quarantine files."""
+        return self.root / "quarantine" / plan_digest
+
     def remove_other_plans(self, plan_digest: str, generation: int) -> None:
         """Remove receipts, ids and staged files of other plans of the same migration; quiet where there are none."""
-        for folder in ("receipts", "staging"):
+        for folder in ("receipts", "quarantine", "staging"):
             for path in (self.root / folder).glob("*"):
                 if path.name.partition("_")[0] != plan_digest:
                     shutil.rmtree(path, ignore_errors=True)

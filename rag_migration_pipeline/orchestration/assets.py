@@ -95,8 +95,9 @@ def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition
     def target_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         """The whole target collection, compared record by record with what all ranges wrote."""
         with migration_context(context, declaration) as migration:
-            with evaluate_collection(context.op_execution_context, declaration):
+            with evaluate_collection(context.op_execution_context, declaration) as proof:
                 report = prove_collection(migration)
+                proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
             return dg.MaterializeResult(metadata=report_metadata(report))
 
     return target_collection

@@ -1,15 +1,20 @@
 """Asset checks: the proof of a range and of the whole, as Dagster shows it, and as a person can ask for it again.
 
 Belongs here: check names, definitions and evaluations. Does not belong here: the comparisons (``steps/``).
+
+Where all records that were written are identical, but some were set aside within the error budget, a check fails with
+the severity WARN: the run goes on, and the UI shows it.
 """
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 
-from rag_migration_pipeline.errors import ValidationError
+from rag_migration_pipeline.errors import RecordRejectedError, ValidationError
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.receipts import read_receipt
@@ -20,34 +25,74 @@ RANGE_CHECK = "records_identical"
 COLLECTION_CHECK = "collection_identical"
 
 
+@dataclass
+class Proof:
+    """What a block under evaluation says of its proof.
+
+    Attributes:
+        rejected: Records that were set aside.
+        where: Their quarantine file or folder.
+    """
+
+    rejected: int = 0
+    where: Path | None = None
+
+    @property
+    def severity(self) -> dg.AssetCheckSeverity:
+        """How bad it is that records were set aside; a check that passes shows none."""
+        return dg.AssetCheckSeverity.WARN if self.rejected else dg.AssetCheckSeverity.ERROR
+
+    @property
+    def description(self) -> str:
+        """What the check says where nothing that was written differs."""
+        identical = "every record read back is identical"
+        return f"{self.rejected} records were set aside in {self.where}; {identical}" if self.rejected else identical
+
+    def take_in(self, rejected: int, where: Path) -> None:
+        """Add what a range set aside."""
+        if rejected:
+            self.rejected += rejected
+            self.where = self.where or where
+
+    def result(self) -> dg.AssetCheckResult:
+        """Return the result of a check that was run by hand and found nothing different."""
+        return dg.AssetCheckResult(passed=not self.rejected, severity=self.severity, description=self.description)
+
+
 @contextmanager
-def evaluate_range(context: dg.OpExecutionContext, declaration: MigrationDeclaration, key: str) -> Iterator[None]:
+def evaluate_range(context: dg.OpExecutionContext, declaration: MigrationDeclaration, key: str) -> Iterator[Proof]:
     """Log the range's check as passed when the block ends, as failed when the target contradicts it."""
-    with _evaluated(context, declaration, "loaded_ranges", RANGE_CHECK, key):
-        yield
+    with _evaluated(context, declaration, "loaded_ranges", RANGE_CHECK, key) as proof:
+        yield proof
 
 
 @contextmanager
-def evaluate_collection(context: dg.OpExecutionContext, declaration: MigrationDeclaration) -> Iterator[None]:
+def evaluate_collection(context: dg.OpExecutionContext, declaration: MigrationDeclaration) -> Iterator[Proof]:
     """Log the collection's check as passed when the block ends, as failed when the target contradicts it."""
-    with _evaluated(context, declaration, "target_collection", COLLECTION_CHECK, None):
-        yield
+    with _evaluated(context, declaration, "target_collection", COLLECTION_CHECK, None) as proof:
+        yield proof
 
 
 @contextmanager
 def _evaluated(
     context: dg.OpExecutionContext, declaration: MigrationDeclaration, asset: str, name: str, key: str | None
-) -> Iterator[None]:
+) -> Iterator[Proof]:
     is_claimed = declaration.options.validate_target is Validation.FULL
+    proof = Proof()
     try:
-        yield
+        yield proof
     except ValidationError as error:
         _log(context, declaration, asset, name, key, passed=False, description=error.what)
         for contradicted in getattr(error.report, "contradicted", ()):
             _log(context, declaration, "loaded_ranges", RANGE_CHECK, contradicted, passed=False, description=error.what)
         raise
+    except RecordRejectedError as error:
+        _log(context, declaration, asset, name, key, passed=False, description=error.what)
+        raise
     if is_claimed:
-        _log(context, declaration, asset, name, key, passed=True, description="every record read back is identical")
+        is_whole = not proof.rejected
+        said, severity = proof.description, proof.severity
+        _log(context, declaration, asset, name, key, passed=is_whole, description=said, severity=severity)
 
 
 def _log(
@@ -59,6 +104,7 @@ def _log(
     *,
     passed: bool,
     description: str,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> None:
     evaluation = dg.AssetCheckEvaluation(
         asset_key=declaration.key(asset),
@@ -66,6 +112,7 @@ def _log(
         passed=passed,
         partition=key,
         description=description[:1_000],
+        severity=severity,
     )
     context.log_event(evaluation)  # type: ignore[arg-type]  # accepted since 1.8, missing from the annotation in 1.13
 
@@ -88,17 +135,22 @@ def _range_check(declaration: MigrationDeclaration) -> dg.AssetChecksDefinition:
     )
     def records_identical(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         problems = {}
+        proof = Proof()
         with migration_context(context, declaration) as migration:
             for key in context.op_execution_context.partition_keys:
                 migration.manifest.entry(key)
                 if not migration.state.receipt(key).exists():
                     problems[key] = "no receipt: not loaded yet, or the last proof of the whole contradicted it"
                     continue
-                findings = compare_with_receipt(migration, read_receipt(migration.state.receipt(key)))
+                receipt = read_receipt(migration.state.receipt(key))
+                proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
+                findings = compare_with_receipt(migration, receipt)
                 if not findings.is_clean:
                     problems[key] = findings.summary()
         text = "; ".join(f"{key}: {summary}" for key, summary in problems.items())
-        return dg.AssetCheckResult(passed=not problems, description=text or "every record read back is identical")
+        if problems:
+            return dg.AssetCheckResult(passed=False, description=text)
+        return proof.result()
 
     return records_identical
 
@@ -114,8 +166,10 @@ def _collection_check(declaration: MigrationDeclaration) -> dg.AssetChecksDefini
         with migration_context(context, declaration) as migration:
             try:
                 report = prove_collection(migration)
-            except ValidationError as error:
+            except (ValidationError, RecordRejectedError) as error:
                 return dg.AssetCheckResult(passed=False, description=error.what[:1_000])
-        return dg.AssetCheckResult(passed=report.is_proven, description=report.findings.summary())
+            if not report.is_proven:
+                return dg.AssetCheckResult(passed=False, description=report.findings.summary())
+            return Proof(report.rejected, migration.state.quarantines(migration.manifest.plan_digest)).result()
 
     return collection_identical

@@ -98,6 +98,7 @@ def report_metadata(report: Report) -> Mapping[str, Any]:
         "records written": report.written,
         "filtered out": report.filtered,
         "skipped": report.skipped,
+        "rejected": report.rejected,
         "left over from earlier generations": report.left_over,
         "planned": report.planned,
         "records in the source now": report.source_count,

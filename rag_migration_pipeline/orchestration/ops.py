@@ -5,15 +5,16 @@ Belongs here: calling the steps and telling Dagster what happened. Does not belo
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from rag_migration_pipeline.filters import parse_filter
-from rag_migration_pipeline.orchestration.checks import evaluate_collection, evaluate_range
+from rag_migration_pipeline.orchestration.checks import Proof, evaluate_collection, evaluate_range
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import (
     manifest_metadata,
@@ -32,11 +33,17 @@ from rag_migration_pipeline.orchestration.staging import (
     staged_batches,
 )
 from rag_migration_pipeline.receipts import Receipt, read_receipt
-from rag_migration_pipeline.records import Rejection
+from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
 from rag_migration_pipeline.steps.context import MigrationContext
-from rag_migration_pipeline.steps.load import load_batches, pack_batch, refuse_rejections
+from rag_migration_pipeline.steps.load import PackedBatch, load_batches, pack_batch
 from rag_migration_pipeline.steps.manifest import manifest_fingerprint, proven_keys
 from rag_migration_pipeline.steps.report import prove_collection
+from rag_migration_pipeline.steps.set_aside import (
+    RangeQuarantine,
+    refuse_rejections,
+    rejected_in_load,
+    stored_rejections,
+)
 from rag_migration_pipeline.steps.validate import prove_range, validate_batches
 
 Op = dg.OpDefinition
@@ -123,7 +130,8 @@ def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, s
         return staged.after("filter", 0.0)
     with migration_context(context, declaration) as migration:
         taken = stage_selection(migration, staged.key, parse_filter(declaration.options.filter))
-    return staged.after("filter", time.perf_counter() - begun, records=taken, is_filtered=True)
+        filtered = migration.manifest.entry(staged.key).count - taken
+    return staged.after("filter", time.perf_counter() - begun, records=taken, is_filtered=True, filtered=filtered)
 
 
 def _transform(_context: dg.OpExecutionContext, _declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
@@ -134,15 +142,17 @@ def _transform(_context: dg.OpExecutionContext, _declaration: MigrationDeclarati
 def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
     """Write the range to the target in acknowledged batches; a retry goes on after the acknowledged ones."""
     begun = time.perf_counter()
-    rejections: list[Rejection] = []
     with migration_context(context, declaration) as migration:
+        quarantine = RangeQuarantine(migration, staged.key)
         done = acknowledged_batches(migration, staged.key, context.run_id)
-        waiting = (batch for number, batch in enumerate(staged_batches(migration, staged)) if number >= done)
-        for number, (_, rejected) in enumerate(load_batches(migration, staged.key, waiting), start=done + 1):
-            rejections += rejected
-            if not rejections:  # after a rejection the range starts over, so that every one is named again
-                note_acknowledged(migration, staged.key, context.run_id, number)
-        refuse_rejections(staged.key, rejections)
+        waiting = enumerate(staged_batches(migration, staged))
+        pairs = ((batch, partial(_itself, batch)) for number, batch in waiting if number >= done)
+        with quarantine.stored(keeps_earlier=True):
+            loaded = load_batches(migration, staged.key, quarantine.following(pairs))
+            for number, _ in enumerate(quarantine.answered(loaded), start=done + 1):
+                if not quarantine.rejections:  # after one the range starts over, so that every one is named again
+                    note_acknowledged(migration, staged.key, context.run_id, number)
+        refuse_rejections(migration, staged.key, stored_rejections(migration, staged.key))
     return staged.after("load", time.perf_counter() - begun)
 
 
@@ -150,20 +160,30 @@ def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration,
     """Read the range back, compare it record by record, store its receipt, and turn its partition green."""
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
-        packed = ((pack_batch(migration, batch), ()) for batch in staged_batches(migration, staged))
-        planned = migration.manifest.entry(staged.key).count
-        with evaluate_range(context, declaration, staged.key):
-            _, receipt = prove_range(
-                migration,
-                staged.key,
-                validate_batches(migration, staged.key, packed),
-                filtered=planned - staged.records,
-            )
+        refused = rejected_in_load(migration, staged.key)
+        packed = (_with_rejections(pack_batch(migration, b), refused) for b in staged_batches(migration, staged))
+        with evaluate_range(context, declaration, staged.key) as proof:
+            parts = validate_batches(migration, staged.key, packed)
+            counts = {"filtered": staged.filtered, "set_aside": staged.rejected}
+            _, receipt = prove_range(migration, staged.key, parts, **counts)
+            proof.take_in(receipt.counts["rejected"], migration.state.quarantine(staged.key))
         finished = staged.after("validate", time.perf_counter() - begun)
         _log_range(context, declaration, migration, finished, receipt)
         if not declaration.options.keep_staging:
             migration.state.clear_staging(staged.key)
     return len(receipt)
+
+
+def _itself(batch: RecordBatch) -> RecordBatch:
+    return batch
+
+
+def _with_rejections(
+    packed: PackedBatch, refused: Mapping[RecordId, Rejection]
+) -> tuple[PackedBatch, tuple[Rejection, ...]]:
+    """Return a batch as the load left it: with what it set aside."""
+    ids = packed.records.ids if refused else ()
+    return packed, tuple(refused[record_id] for record_id in ids if record_id in refused)
 
 
 def _plan_ranges(declaration: MigrationDeclaration) -> Op:
@@ -221,7 +241,8 @@ def catch_up(
     for key in sorted(proven - logged):
         receipt = read_receipt(migration.state.receipt(key))
         is_compared = receipt.counts.get("compared", 0) == len(receipt)
-        with evaluate_range(context, declaration, key) if is_compared else nullcontext():
+        with evaluate_range(context, declaration, key) if is_compared else nullcontext(Proof()) as proof:
+            proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
             _log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
         if not declaration.options.keep_staging:
             migration.state.clear_staging(key)
@@ -265,8 +286,9 @@ def _prove(declaration: MigrationDeclaration) -> Op:
     def prove(context: dg.OpExecutionContext, counts: list[int]) -> int:
         """Prove the whole collection against the receipts of all ranges, and log the target collection."""
         with migration_context(context, declaration) as migration:
-            with evaluate_collection(context, declaration):
+            with evaluate_collection(context, declaration) as proof:
                 report = prove_collection(migration)
+                proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
             context.log_event(
                 dg.AssetMaterialization(declaration.key("target_collection"), metadata=report_metadata(report))
             )

@@ -28,6 +28,8 @@ class StagedRange:
 
     Attributes:
         records: Records that the step before passed on.
+        filtered: Records that the filter left out.
+        rejected: Records that the steps before the load set aside.
         is_filtered: Whether a row selection lies beside the extract.
         durations_s: Step -> seconds spent.
         size_bytes: Approximate size of the records as read, in bytes.
@@ -35,6 +37,8 @@ class StagedRange:
 
     key: str
     records: int
+    filtered: int = 0
+    rejected: int = 0
     is_filtered: bool = False
     size_bytes: int = 0
     durations_s: Mapping[str, float] = field(default_factory=dict)

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rag_migration_pipeline.envelope import STAGE, pack_some
-from rag_migration_pipeline.errors import RecordRejectedError
-from rag_migration_pipeline.events import RecordsRejected, RecordsSkipped
-from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
+from rag_migration_pipeline.events import RecordsSkipped
+from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
 from rag_migration_pipeline.spec import Conflict
 from rag_migration_pipeline.state import staging_errors
+from rag_migration_pipeline.steps.bisecting import BisectingWriter
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.timing import report_batch
 from rag_migration_pipeline.stores.in_order import run_in_order
@@ -54,42 +54,30 @@ def load_batches(
 ) -> Iterator[tuple[PackedBatch, tuple[Rejection, ...]]]:
     """Write batches; yield each after the target has acknowledged it, with the records that it refused.
 
-    Where several writers help the target, the next batches are on their way meanwhile.
+    Rejections are named as the target names records. Where several writers help the target, the next batches are on
+    their way meanwhile. A batch that the target refuses is bisected (see `bisecting`), so that no record is left out
+    for the sake of another.
 
     A receipt that the range has goes first: what it says does not hold while the range is written again.
 
     Raises:
         SchemaCompatibilityError: A batch's vectors do not fit the target collection.
+        StoreRequestError: The target refuses a batch for a reason that lies in no record of it.
     """
+    name = context.migration.target_collection
+    writer = BisectingWriter(lambda records: context.target.upsert(name, records))
     with staging_errors(context.state.receipt(range_key)):
         context.state.receipt(range_key).unlink(missing_ok=True)
 
     def write(batch: RecordBatch) -> tuple[PackedBatch, tuple[Rejection, ...], float]:
         begun = time.perf_counter()
         packed = pack_batch(context, batch)
-        result = context.target.upsert(context.migration.target_collection, packed.records)
-        return packed, (*packed.rejections, *result.rejections), time.perf_counter() - begun
+        rejections = writer.write_apart(packed.records) if len(packed.records) else ()
+        return packed, rejections, time.perf_counter() - begun
 
     writers = context.target.capabilities.concurrent_writers
     for packed, rejections, duration_s in run_in_order(write, batches, writers):
         if packed.skipped:
             context.emit(RecordsSkipped(context.migration.name, range_key, packed.skipped))
-        if rejections:
-            context.emit(RecordsRejected(context.migration.name, range_key, rejections))
         report_batch(context, range_key, "load", packed.records, duration_s)
         yield packed, rejections
-
-
-def refuse_rejections(range_key: str, rejections: Sequence[Rejection]) -> None:
-    """Fail the range if records were set aside; the others are in the target.
-
-    Raises:
-        RecordRejectedError: Names the records and the reasons.
-    """
-    if rejections:
-        shown = "; ".join(f"{id_text(r.record_id)[:80]!r}: {r.reason}" for r in rejections[:10])
-        raise RecordRejectedError(
-            f"range {range_key}: the target cannot hold {len(rejections)} records: {shown}.",
-            todo="Change or filter out these records at the source, or choose another target; the others were written.",
-            rejections=tuple(rejections),
-        )

@@ -5,15 +5,17 @@ staged files in between.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.receipts import Receipt
-from rag_migration_pipeline.records import RecordBatch, Rejection
+from rag_migration_pipeline.records import RecordBatch
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.filter import filter_batches
-from rag_migration_pipeline.steps.load import PackedBatch, load_batches, refuse_rejections
+from rag_migration_pipeline.steps.load import load_batches
 from rag_migration_pipeline.steps.manifest import read_range_ids
+from rag_migration_pipeline.steps.set_aside import AsRead, RangeQuarantine, refuse_rejections
 from rag_migration_pipeline.steps.transform import transform_batches
 from rag_migration_pipeline.steps.validate import prove_range, validate_batches
 
@@ -23,32 +25,35 @@ def migrate_range(context: MigrationContext, range_key: str) -> Receipt:
 
     Raises:
         SourceChangedError: Records of the manifest are gone from the source.
-        RecordRejectedError: The target cannot hold some records; the others are in it.
+        RecordRejectedError: More records were set aside than max_rejected allows; the others are in the target.
         ValidationError: The target contradicts what was written.
     """
     record_range = read_range_ids(context.state, context.manifest, range_key)
-    taken = prepare_batches(context, extract_batches(context, record_range))
-    rejections: list[Rejection] = []
-    loaded = _collect(load_batches(context, range_key, taken), rejections)
-    parts = list(validate_batches(context, range_key, loaded))
-    refuse_rejections(range_key, rejections)
-    filtered = record_range.count - sum(count_given(receipt) for _, receipt in parts)
-    return prove_range(context, range_key, parts, filtered=filtered)[1]
+    quarantine = RangeQuarantine(context, range_key)
+    counts: list[int] = []
+    with quarantine.stored():
+        taken = filter_batches(extract_batches(context, record_range), parse_filter(context.migration.options.filter))
+        given = quarantine.following(transformed(_counted(taken, counts)))
+        loaded = quarantine.answered(load_batches(context, range_key, given))
+        parts = list(validate_batches(context, range_key, loaded))
+    refuse_rejections(context, range_key, quarantine.rejections)
+    filtered = record_range.count - sum(counts)
+    set_aside = len(quarantine.rejections) - quarantine.refused_in_load
+    return prove_range(context, range_key, parts, filtered=filtered, set_aside=set_aside)[1]
 
 
-def prepare_batches(context: MigrationContext, batches: Iterable[RecordBatch]) -> Iterator[RecordBatch]:
-    """Filter and transform batches."""
-    return transform_batches(filter_batches(batches, parse_filter(context.migration.options.filter)))
+def transformed(batches: Iterable[RecordBatch]) -> Iterator[tuple[RecordBatch, AsRead]]:
+    """Transform batches one by one; yield each with the way back to how it was read."""
+    for taken in batches:
+        for batch in transform_batches((taken,)):
+            yield batch, partial(_itself, taken)
 
 
-def count_given(receipt: Receipt) -> int:
-    """Return how many records came into the load: written, skipped and rejected."""
-    return sum(receipt.counts.get(name, 0) for name in ("written", "skipped", "rejected"))
+def _counted(batches: Iterable[RecordBatch], counts: list[int]) -> Iterator[RecordBatch]:
+    for batch in batches:
+        counts.append(len(batch))
+        yield batch
 
 
-def _collect(
-    loaded: Iterable[tuple[PackedBatch, tuple[Rejection, ...]]], rejections: list[Rejection]
-) -> Iterator[tuple[PackedBatch, tuple[Rejection, ...]]]:
-    for packed, rejected in loaded:
-        rejections += rejected
-        yield packed, rejected
+def _itself(batch: RecordBatch) -> RecordBatch:
+    return batch

@@ -4,7 +4,8 @@ Belongs here: the proof of the whole and its report. Does not belong here: the c
 (``steps/validate.py``).
 """
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.manifest import proven_keys, read_left_ids
+from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
 
 NAMED = 1_000
@@ -36,10 +38,12 @@ class Report:
         written: Records that the ranges wrote.
         filtered: Records that the filter left out.
         skipped: Records that stayed as the target had them.
+        rejected: Records that were set aside, within the error budget; they are in the quarantine files.
         left_over: Records that earlier generations wrote and that the source no longer has; they stay.
         target_count: Records in the target now.
         source_count: Records in the source now; another number than ``planned`` is told, not a failure.
         is_proven: Every record was read back and nothing is missing, extra or changed.
+        rejections: Id text and reason of the records that were set aside, at most `NAMED`.
         contradicted: Keys of the ranges in which something is missing or changed; their receipts are withdrawn.
     """
 
@@ -52,12 +56,14 @@ class Report:
     written: int
     filtered: int
     skipped: int
+    rejected: int
     left_over: int
     target_count: int
     source_count: int
     validation: str
     is_proven: bool
     findings: Findings
+    rejections: Mapping[str, str] = field(default_factory=dict)
     contradicted: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
@@ -82,16 +88,19 @@ def prove_collection(context: MigrationContext) -> Report:
     Raises:
         ManifestError: Ranges have no receipt yet; names them.
         ValidationError: Something is missing, extra or changed; carries the report. The report is stored all the same.
+        RecordRejectedError: All ranges together set more records aside than max_rejected allows; the report is stored.
     """
     _refuse_unproven(context)
     context.target.finish_loading(context.migration.target_collection)
     counts: dict[str, int] = {}
     parts: list[Findings] = []
     contradicted: list[str] = []
+    account = QuarantineAccount(context)
     outside = {*context.known_ids, *read_left_ids(context.state, context.manifest)}
     for entry in context.manifest.ranges:
         receipt = read_receipt(context.state.receipt(entry.key))
         refuse_unaccounted(context, entry.key, receipt.counts)
+        account.take_in(entry.key, receipt.counts.get("rejected", 0))
         outside.difference_update(receipt.ids)
         for name, value in receipt.counts.items():
             counts[name] = counts.get(name, 0) + value
@@ -100,7 +109,7 @@ def prove_collection(context: MigrationContext) -> Report:
             parts.append(found)
             if not found.is_clean:
                 contradicted.append(entry.key)
-    report = _make_report(context, counts, total_findings(parts), outside)
+    report = _make_report(context, counts, total_findings(parts), outside, account)
     report = replace(report, contradicted=tuple(contradicted))
     for key in contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
@@ -114,6 +123,7 @@ def prove_collection(context: MigrationContext) -> Report:
             todo=_todo(context, report),
             report=report,
         )
+    account.refuse_over_budget()
     context.state.remove_other_plans(context.manifest.plan_digest, context.manifest.generation)
     return report
 
@@ -171,15 +181,20 @@ def _changed_vectors(
 
 
 def _make_report(
-    context: MigrationContext, counts: dict[str, int], findings: Findings, outside: set[RecordId]
+    context: MigrationContext,
+    counts: dict[str, int],
+    findings: Findings,
+    outside: set[RecordId],
+    account: QuarantineAccount,
 ) -> Report:
     """Count both sides; list the target's ids only where the count alone does not decide."""
     written = counts.get("written", 0)
     target_count = context.target.count(context.migration.target_collection)
-    is_counted = context.migration.options.validate_target is not Validation.NONE
+    validation = context.migration.options.validate_target
+    is_counted = validation is not Validation.NONE
     is_odd = target_count != written - len(findings.missing) + len(outside)
     if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
-        findings = total_findings([findings, _find_extra(context, outside, is_odd=is_odd)])
+        findings = total_findings([findings, _find_extra(context, outside, account.target_ids, is_odd=is_odd)])
     return Report(
         migration=context.migration.name,
         identity=context.manifest.identity,
@@ -190,30 +205,38 @@ def _make_report(
         written=written,
         filtered=counts.get("filtered", 0),
         skipped=counts.get("skipped", 0),
+        rejected=counts.get("rejected", 0),
         left_over=context.manifest.left_count,
         target_count=target_count,
         source_count=context.source.count(context.migration.source_collection),
-        validation=context.migration.options.validate_target.value,
-        is_proven=findings.is_clean and context.migration.options.validate_target is Validation.FULL,
+        validation=validation.value,
+        is_proven=findings.is_clean and validation is Validation.FULL and not account.is_over_budget,
         findings=findings,
+        rejections={id_text(item.record_id): item.reason for item in account.rejections[:NAMED]},
     )
 
 
-def _find_extra(context: MigrationContext, outside: set[RecordId], *, is_odd: bool) -> Findings:
-    """Name the ids that no receipt knows and that were not there before, and those that come twice or are gone."""
+def _find_extra(
+    context: MigrationContext, outside: set[RecordId], set_aside: set[RecordId], *, is_odd: bool
+) -> Findings:
+    """Name the ids that no receipt knows and that were not there before, and those that come twice or are gone.
+
+    Of a record that was set aside the target may hold what an earlier run wrote.
+    """
     expected = set(outside)
     for entry in context.manifest.ranges:
         expected.update(read_receipt(context.state.receipt(entry.key)).ids)
+    allowed = expected | set_aside
     extra: list[str] = []
     seen: set[RecordId] = set()
     for page in context.target.iter_ids(context.migration.target_collection):
         for record_id in page:
-            if record_id in seen or record_id not in expected:
+            if record_id in seen or record_id not in allowed:
                 extra.append(id_text(record_id))
             seen.add(record_id)
     gone = expected - seen
     changed = {id_text(i): "was in the target before the migration, and is gone" for i in outside - seen}
-    if is_odd and not extra and not gone:
+    if is_odd and not extra and not gone and not seen & set_aside - expected:
         changed["(count)"] = "the store counts other records than it lists"
     is_full = context.migration.options.validate_target is Validation.FULL  # the comparison has named the missing
     missing = () if is_full else tuple(sorted(map(id_text, gone - outside)))

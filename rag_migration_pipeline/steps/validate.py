@@ -101,7 +101,10 @@ def validate_batches(
         findings = Findings() if found is None else _compare_with_target(context, expected, found)
         receipt = make_receipt(expected, source_ids, is_exact=context.has_exact_vectors)
         receipt.counts.update(
-            written=len(expected), skipped=len(packed.skipped), rejected=len(rejections), compared=findings.compared
+            written=len(expected),
+            skipped=len(packed.skipped),
+            rejected=len(packed.rejections) + len(rejections),
+            compared=findings.compared,
         )
         report_batch(context, range_key, "validate", expected, time.perf_counter() - begun - loading_s)
         yield findings, receipt
@@ -109,7 +112,12 @@ def validate_batches(
 
 
 def prove_range(
-    context: MigrationContext, range_key: str, parts: Iterable[tuple[Findings, Receipt]], *, filtered: int
+    context: MigrationContext,
+    range_key: str,
+    parts: Iterable[tuple[Findings, Receipt]],
+    *,
+    filtered: int,
+    set_aside: int = 0,
 ) -> tuple[Findings, Receipt]:
     """Store the receipt of a range if nothing in it differs.
 
@@ -118,6 +126,7 @@ def prove_range(
         range_key: The range.
         parts: What `validate_batches` yielded.
         filtered: Records that the filter left out, noted in the receipt.
+        set_aside: Records that steps before the load set aside; the load's own are in the parts.
 
     Raises:
         ValidationError: The target contradicts the load (names missing and changed ids), or the steps do not account
@@ -134,6 +143,7 @@ def prove_range(
         )
     receipt = replace(join_receipts(item for _, item in items), ids_digest=context.manifest.entry(range_key).ids_digest)
     receipt.counts["filtered"] = filtered
+    receipt.counts["rejected"] = receipt.counts.get("rejected", 0) + set_aside
     refuse_unaccounted(context, range_key, receipt.counts)
     write_receipt(context.state.receipt(range_key), receipt)
     context.emit(RangeProven(context.migration.name, range_key, len(receipt)))

@@ -333,7 +333,7 @@ class ChromaStore(VectorStore):
         """
         connection = self._connection
         if connection is None:
-            raise StoreRequestError(f"the store {self.address} is closed.", address=self.address)
+            raise StoreRequestError(f"the store {self.address} is closed.", address=self.address, concerns_all=True)
         return connection.api
 
     @contextmanager

@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Any
 
 from rag_migration_pipeline.errors import (
+    CONCERNS_ALL,
     AuthenticationError,
     CollectionExistsError,
     CollectionNotFoundError,
@@ -32,6 +33,11 @@ from rag_migration_pipeline.errors import (
 _SHOWN_CHARACTERS = 300
 _SQLITE_CODE = re.compile(r"\(code: (\d+)\)")
 _SQLITE_TRY_AGAIN = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED (sqlite.org/rescode.html), the lower eight bits
+# Other results of SQLite's for which no record can be blamed: read-only, I/O, corrupt, full, cannot open (as above).
+_SQLITE_CONCERNS_ALL = frozenset({8, 10, 11, 13, 14})
+_RECORD_STATUS = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
+)
 _TIMEOUT_STATUS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT})
 _CREDENTIAL_STATUS = frozenset(
     {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED}
@@ -108,6 +114,8 @@ def _from_status(response: Any, address: str, facts: dict[str, Any]) -> Migratio
         return StoreTimeoutError(f"{said}.", **facts)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return StoreUnavailableError(f"{said}.", todo="Look at the server's log if this goes on.", **facts)
+    if status not in _RECORD_STATUS:
+        facts[CONCERNS_ALL] = True
     return StoreRequestError(f"{said}.", **facts)
 
 
@@ -115,6 +123,7 @@ def _from_transport(error: Exception, address: str, facts: dict[str, Any]) -> Mi
     import httpx
 
     reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    facts[CONCERNS_ALL] = True
     if any(isinstance(item, ssl.SSLCertVerificationError) for item in _chain(error)):
         return StoreRequestError(
             f"the TLS certificate of {address} is not trusted ({reason}).",
@@ -143,8 +152,11 @@ def _from_engine(error: BaseException, address: str, facts: dict[str, Any]) -> M
     if isinstance(error, InternalError):
         # The engine gives nothing but text here; SQLite's result code in it is a number, not wording (chromadb 1.5.9).
         code = _SQLITE_CODE.search(str(error))
-        if code and int(code[1]) & 0xFF in _SQLITE_TRY_AGAIN:
+        result = int(code[1]) & 0xFF if code else 0
+        if result in _SQLITE_TRY_AGAIN:
             return StoreUnavailableError(said, todo="Close other programs that use the folder.", **facts)
+        if result in _SQLITE_CONCERNS_ALL:
+            facts[CONCERNS_ALL] = True
     return StoreRequestError(said, **facts)
 
 

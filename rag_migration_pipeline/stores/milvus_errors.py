@@ -9,6 +9,7 @@ an older enumeration beside them), and a few, such as wrong credentials, as gRPC
 from typing import Any
 
 from rag_migration_pipeline.errors import (
+    CONCERNS_ALL,
     AuthenticationError,
     CollectionNotFoundError,
     MigrationError,
@@ -34,6 +35,11 @@ _CREDENTIALS = frozenset({1400, 1401, 1800, 1801})
 # ``error_code`` of servers before 2.3, which leave ``code`` at zero.
 _LEGACY_COLLECTION_NOT_FOUND = 4
 _LEGACY_RATE_LIMIT = 49
+
+# merr of 2.3.5 numbers what is wrong by its place: below 1100 are service, collection, partition, resource group,
+# replica, channel, segment, index, database, node and disk; 1100 are parameters, 1700 fields, 65535 all the rest.
+_FIRST_OF_REQUESTS = 1100
+_LITE_CONCERNS_ALL = frozenset({COLLECTION_NOT_LOADED, INDEX_NOT_FOUND})
 
 LITE_UNEXPECTED = 1
 """What Milvus Lite answers to every error that it has no number for; a server's 1 means "not ready"."""
@@ -68,6 +74,8 @@ def from_status(status: Any, what: str, address: str, *, is_lite: bool) -> Migra
         return StoreTimeoutError(sentence, todo="Try again, or raise the timeout.", **facts)
     if not is_lite and (status.retriable or code in _TRY_AGAIN):
         return StoreUnavailableError(sentence, todo="The server asks to try again.", **facts)
+    if code in _LITE_CONCERNS_ALL if is_lite else code < _FIRST_OF_REQUESTS:
+        facts[CONCERNS_ALL] = True
     return StoreRequestError(sentence, todo=_todo(code), **facts)
 
 
@@ -107,5 +115,6 @@ def from_rpc(error: Any, what: str, address: str) -> MigrationError:
     if name == "RESOURCE_EXHAUSTED":
         return StoreRequestError(sentence, todo="The message is larger than the server allows.", **facts)
     if name == "UNIMPLEMENTED":
+        facts[CONCERNS_ALL] = True
         return StoreRequestError(sentence, todo="Check that this is Milvus' gRPC port, and its version.", **facts)
     return StoreRequestError(sentence, todo="Trying again cannot help; see the reason.", **facts)

@@ -50,13 +50,13 @@ class QdrantStore(KeyedStore):
             StoreRequestError: The store is closed.
         """
         if self._client is None:
-            raise StoreRequestError(f"the store {self.address} is closed.", todo="Open it again.")
+            raise StoreRequestError(f"the store {self.address} is closed.", todo="Open it again.", concerns_all=True)
         return self._client
 
     def points(self) -> PointTransport:
         """See `KeyedStore.points`."""
         if self._transport is None:
-            raise StoreRequestError(f"the store {self.address} is closed.", todo="Open it again.")
+            raise StoreRequestError(f"the store {self.address} is closed.", todo="Open it again.", concerns_all=True)
         return self._transport
 
     @contextmanager

@@ -285,7 +285,7 @@ class QdrantEdgeStore(KeyedStore):
             StoreRequestError: The store is closed.
         """
         if self._folder is None:
-            raise StoreRequestError(f"the store {self.address} is closed.", todo="Open it again.")
+            raise StoreRequestError(f"the store {self.address} is closed.", todo="Open it again.", concerns_all=True)
         return self._folder
 
     def points(self) -> PointTransport:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rag_migration_pipeline.errors import (
+    CONCERNS_ALL,
     AuthenticationError,
     CollectionExistsError,
     CollectionNotFoundError,
@@ -24,6 +25,9 @@ TOO_LARGE = "is_too_large"
 """Fact of a `StoreRequestError`: the request was refused for its size, so smaller ones may pass."""
 
 _SHOWN_CHARS = 300
+
+_RECORD_STATUS = frozenset({400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED"})
+"""Answers to a request that may lie in one of its records: HTTP numbers and gRPC names."""
 
 _STATUS_NAMES = {
     "UNAVAILABLE": "unavailable",
@@ -92,6 +96,8 @@ def _build(kind: str, what: str, facts: dict[str, Any]) -> MigrationError:
     }
     if kind == "large":
         facts[TOO_LARGE] = True
+    if facts.get("status", 400) not in _RECORD_STATUS:
+        facts[CONCERNS_ALL] = True
     return classes.get(kind, StoreRequestError)(what, todo=_TODO.get(kind, ""), **facts)
 
 
@@ -110,7 +116,7 @@ def _read(error: Exception) -> tuple[str, str, dict[str, Any]]:
     if isinstance(error, grpc.RpcError):
         return _read_grpc(error)
     if isinstance(error, OSError):
-        return "request", str(error), {}
+        return "request", str(error), {CONCERNS_ALL: True}
     if type(error) is Exception:  # qdrant-edge-py 0.9.0 raises nothing but bare Exception with words
         return ("locked" if "WouldBlock" in str(error) else "request"), _short(str(error)), {}
     return "request", f"{type(error).__name__}: {_short(str(error))}", {}
@@ -136,7 +142,7 @@ def _read_transport(source: Exception) -> tuple[str, str, dict[str, Any]]:
     cause: BaseException | None = source
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return "request", f"the server's certificate is not trusted ({cause.verify_message})", {}
+            return "request", f"the server's certificate is not trusted ({cause.verify_message})", {CONCERNS_ALL: True}
         cause = cause.__cause__ or cause.__context__
     if isinstance(source, httpx.TimeoutException):
         # Nobody answered the call to connect: the address is wrong or dead, rather than the server slow.
@@ -144,7 +150,7 @@ def _read_transport(source: Exception) -> tuple[str, str, dict[str, Any]]:
         return kind, f"no answer in time ({type(source).__name__})", {}
     if isinstance(source, httpx.TransportError):
         return "unavailable", f"{type(source).__name__}: {_short(str(source))}", {}
-    return "request", f"{type(source).__name__}: {_short(str(source))}", {}
+    return "request", f"{type(source).__name__}: {_short(str(source))}", {CONCERNS_ALL: True}
 
 
 def _read_grpc(error: Any) -> tuple[str, str, dict[str, Any]]:

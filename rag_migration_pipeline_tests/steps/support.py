@@ -3,12 +3,13 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rag_migration_pipeline.errors import StoreRequestError
 from rag_migration_pipeline.events import Event
 from rag_migration_pipeline.receipts import Receipt
 from rag_migration_pipeline.records import (
@@ -26,9 +27,9 @@ from rag_migration_pipeline.steps.context import MigrationContext, open_migratio
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import Report, prove_collection
-from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
 from rag_migration_pipeline.stores.memory import MemorySettings, MemoryStore, forget_space
-from rag_migration_pipeline.stores.wrappers import FaultyStore
+from rag_migration_pipeline.stores.wrappers import FaultyStore, WrapperStore
 
 DIMENSION = 3
 _spaces = itertools.count(1)
@@ -82,6 +83,11 @@ class World:
         """Return the migration from source to target, in ranges of 4."""
         chosen = MigrationOptions.model_validate({"range_count": 4, "page_count": 3, **options})
         return Migration(name, self.source, "docs", self.target, "docs", chosen)
+
+    def poisoned(self, **options: Any) -> Migration:
+        """Return the migration into a target that refuses records whose payload has the key ``poison``."""
+        assert isinstance(self.target, MemorySettings)
+        return replace(self.migration(**options), target=PoisonedSettings(self.target.name, poisonous))
 
     def state(self, migration: Migration | None = None) -> StateFolder:
         """Return the migration's state folder."""
@@ -148,3 +154,35 @@ def with_faults(settings: StoreSettings, fault: Callable[[VectorStore, str], Any
     """Return settings of the same memory space whose operations meet a fault."""
     assert isinstance(settings, MemorySettings)
     return FaultySettings(settings.name, fault)
+
+
+class PoisonedStore(WrapperStore):
+    """A target that refuses every write with one of these records, as a server answers for a whole request."""
+
+    def __init__(self, inner: VectorStore, poison: Callable[[RecordBatch], list[RecordId]]) -> None:
+        super().__init__(inner)
+        self.poison = poison
+
+    def upsert(self, collection: str, batch: RecordBatch) -> WriteResult:
+        """Refuse the batch, or pass it on."""
+        guilty = self.poison(batch)
+        if guilty:
+            raise StoreRequestError(f"one of {len(batch)} records is refused.", address=self.address)
+        return super().upsert(collection, batch)
+
+
+class PoisonedSettings(MemorySettings):
+    """Settings of a memory space that refuses some records."""
+
+    def __init__(self, name: str, poison: Callable[[RecordBatch], list[RecordId]]) -> None:
+        super().__init__(name=name)
+        object.__setattr__(self, "poison", poison)
+
+    def open(self, *, create: bool = False) -> Any:
+        """Open the space behind the refusal."""
+        return PoisonedStore(super().open(create=create), self.__dict__["poison"])
+
+
+def poisonous(batch: RecordBatch) -> list[RecordId]:
+    """Return the records whose payload says so: repairing one is taking the key away."""
+    return [record_id for record_id, payload in zip(batch.ids, batch.payloads, strict=True) if "poison" in payload]

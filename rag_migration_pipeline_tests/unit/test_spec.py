@@ -41,6 +41,7 @@ def test_every_option_arrives() -> None:
         "retry_delay_s": 0.5,
         "keep_staging": True,
         "envelope": False,
+        "max_rejected": 3,
     }
     options = migration_from_spec({**GOOD, **values}).options
     assert options.model_dump(by_alias=True) == {**values, "conflict": Conflict.SKIP, "validate": Validation.COUNTS}

@@ -1,0 +1,118 @@
+"""What Dagster shows of records that were set aside: in metadata, in checks, and in the failure that names the file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from rag_migration_pipeline.errors import StoreRequestError
+from rag_migration_pipeline.quarantine import read_quarantine
+from rag_migration_pipeline_tests.orchestration.scene import QUICK, QUIET, Scene, failures
+
+MakeScene = Callable[..., Scene]
+REFUSED = StoreRequestError("the server refuses this record.")
+
+
+def poison(scene: Scene, *numbers: int) -> None:
+    for number in numbers:
+        scene.target.poison[f"r{number:05d}"] = REFUSED
+
+
+def evaluations(result: dg.ExecuteInProcessResult, name: str) -> list[dg.AssetCheckEvaluation]:
+    return [item for item in result.get_asset_check_evaluations() if item.check_name == name]
+
+
+def shown(result: dg.ExecuteInProcessResult, asset: str) -> dict[str | None, dict[str, Any]]:
+    """Return partition -> metadata of what the run materialized of an asset."""
+    found = [event.step_materialization_data for event in result.all_events if event.is_step_materialization]
+    return {
+        item.materialization.partition: {name: value.value for name, value in item.materialization.metadata.items()}
+        for item in found
+        if item.materialization.asset_key.path[-1] == asset
+    }
+
+
+def test_without_a_budget_the_range_fails_and_and_a_larger_budget_finishes_it(
+    make_scene: MakeScene,
+) -> None:
+    scene = make_scene(12)
+    poison(scene, 6)
+    result = scene.migrate()
+    assert not result.success
+    ((step, said),) = [(step, said) for step, said in failures(result).items() if "load" in step]
+    assert said["error"] == "RecordRejectedError"
+    assert "string:r00006" in said["what"]
+    assert "the server refuses this record" in said["what"]
+    path = Path(said["quarantine"])
+    assert path.name == f"{step.partition('[')[2].rstrip(']')}.arrow"
+    assert read_quarantine(path).records.ids == ["r00006"]
+    assert len(scene.target_ids()) == 11, "the others were written"
+    assert scene.materialized() == {scene.keys[0], scene.keys[2]}
+
+    scene.options = {**QUICK, "max_rejected": 1}
+    before = scene.target.calls["upsert"]
+    assert scene.migrate().success
+    assert scene.target.calls["upsert"] - before < 10, "the proven ranges were not loaded again"
+    assert len(scene.target_ids()) == 11
+
+
+def test_within_the_budget_the_run_passes_and_shows_who_was_set_aside(make_scene: MakeScene) -> None:
+    scene = make_scene(12, options={**QUICK, "max_rejected": 2})
+    poison(scene, 6, 11)
+    result = scene.migrate()
+    assert result.success, failures(result)
+    assert scene.materialized() == set(scene.keys)
+    ranges = shown(result, "loaded_ranges")
+    assert [ranges[key]["rejected"] for key in scene.keys] == [0, 1, 1]
+    assert shown(result, "target_collection")[None]["rejected"] == 2
+    checks = {item.partition: item for item in evaluations(result, "records_identical")}
+    assert checks[scene.keys[0]].passed
+    for key in scene.keys[1:]:
+        assert (checks[key].passed, checks[key].severity) == (False, dg.AssetCheckSeverity.WARN)
+        assert f"1 records were set aside in {scene.folder.quarantine(key)}" in (checks[key].description or "")
+    (whole,) = evaluations(result, "collection_identical")
+    assert (whole.passed, whole.severity) == (False, dg.AssetCheckSeverity.WARN)
+    for asset, name in (("loaded_ranges", "records_identical"), ("target_collection", "collection_identical")):
+        (by_hand,) = check_by_hand(scene, asset, name).get_asset_check_evaluations()
+        assert (by_hand.passed, by_hand.severity) == (False, dg.AssetCheckSeverity.WARN)
+        assert "records were set aside" in (by_hand.description or "")
+
+
+def check_by_hand(scene: Scene, asset: str, name: str) -> dg.ExecuteInProcessResult:
+    """Run a check as its button in the UI does; that of a range for the second one."""
+    key = dg.AssetCheckKey(scene.declaration.key(asset), name)
+    job = scene.definitions.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={key})
+    partition = {"partition_key": scene.keys[1]} if asset == "loaded_ranges" else {}
+    return job.execute_in_process(instance=scene.instance, run_config=QUIET, **partition)
+
+
+def test_a_retried_load_names_every_record_again(make_scene: MakeScene) -> None:
+    from rag_migration_pipeline.errors import StoreUnavailableError
+
+    scene = make_scene(6, options={**QUICK, "range_count": 6, "page_count": 2, "max_rejected": 2})
+    poison(scene, 1, 5)
+    away = {"left": 1}
+
+    def fail_once(operation: str, _collection: str | None) -> None:
+        if operation == "upsert" and scene.target.calls["upsert"] > 6 and away["left"]:
+            away["left"] -= 1
+            raise StoreUnavailableError("gone for a while")
+
+    scene.target.fault = fail_once
+    result = scene.migrate()
+    assert result.success, failures(result)
+    (key,) = scene.keys
+    assert not away["left"]
+    assert sorted(read_quarantine(scene.folder.quarantine(key)).records.ids) == ["r00001", "r00005"]  # type: ignore[type-var]
+    assert sorted(scene.target_ids()) == ["r00000", "r00002", "r00003", "r00004"]
+
+
+def test_a_filter_and_rejections_are_counted_apart(make_scene: MakeScene) -> None:
+    scene = make_scene(12, options={**QUICK, "max_rejected": 2, "filter": {"kind": "even"}})
+    poison(scene, 6, 7)
+    result = scene.migrate()
+    assert result.success, failures(result)
+    ranges = shown(result, "loaded_ranges")
+    counted = [[ranges[key][name] for name in ("records", "filtered out", "rejected")] for key in scene.keys]
+    assert counted == [[3, 2, 0], [1, 3, 1], [1, 1, 0]]
