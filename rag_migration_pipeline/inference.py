@@ -14,7 +14,7 @@ from typing import Any
 
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, FieldSpec, RecordBatch
-from rag_migration_pipeline.stores.capabilities import FieldRules, PayloadRules
+from rag_migration_pipeline.stores.capabilities import FieldRules, PayloadRules, type_label
 
 MIN_TEXT_BYTES = 64
 MIN_ITEMS = 16
@@ -205,13 +205,13 @@ def _field(name: str, key: KeyProfile, rules: FieldRules) -> FieldSpec | None:
     if kind is None or kind.value not in _FIELD_TYPES or key.non_finite or not is_in_range:
         return None
     type_name = _FIELD_TYPES[kind.value]
-    if type_name not in rules.types:
+    if type_label(type_name, None) not in rules.types:
         return None
     if kind is ValueKind.STRING:
         if key.max_bytes > rules.max_text_bytes:
             return None
         return FieldSpec(name, type_name, bool(key.nulls), max_length_bytes=_text_room(key.max_bytes, rules))
-    if kind is ValueKind.OBJECT and key.max_json_bytes > rules.max_json_bytes:
+    if kind is ValueKind.OBJECT and rules.max_json_bytes is not None and key.max_json_bytes > rules.max_json_bytes:
         return None
     if kind is ValueKind.LIST:
         return _array(name, key, rules)
@@ -223,7 +223,11 @@ _FIELD_TYPES = {"bool": "bool", "int": "int", "float": "float", "string": "strin
 
 def _array(name: str, key: KeyProfile, rules: FieldRules) -> FieldSpec | None:
     kinds = [kind for kind, count in key.item_kinds.items() if count]
-    if len(kinds) != 1 or kinds[0].value not in ("bool", "int", "float", "string") or key.max_items > rules.max_items:
+    if (
+        len(kinds) != 1
+        or type_label(kinds[0].value, None) not in rules.element_types
+        or key.max_items > rules.max_items
+    ):
         return None
     if key.max_item_bytes > rules.max_text_bytes:
         return None

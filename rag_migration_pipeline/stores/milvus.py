@@ -37,13 +37,14 @@ from rag_migration_pipeline.records import (
 from rag_migration_pipeline.stores import milvus_creation, milvus_loading, milvus_schema, milvus_wire
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.in_order import run_in_order
-from rag_migration_pipeline.stores.milvus_capabilities import MAX_REQUEST_BYTES, capabilities_of
+from rag_migration_pipeline.stores.milvus_capabilities import MAX_REQUEST_BYTES, capabilities_of, field_rules
 from rag_migration_pipeline.stores.milvus_connection import connect, open_folder
 from rag_migration_pipeline.stores.milvus_errors import COLLECTION_NOT_LOADED
 from rag_migration_pipeline.stores.milvus_reading import FETCH_COUNT, MAX_WINDOW, KeyRange, Moment, Reader
-from rag_migration_pipeline.stores.milvus_schema import FieldType, Layout
-from rag_migration_pipeline.stores.milvus_screening import MAX_JSON_BYTES, payload_problem
+from rag_migration_pipeline.stores.milvus_schema import Layout
+from rag_migration_pipeline.stores.milvus_screening import payload_problem
 from rag_migration_pipeline.stores.milvus_settings import MilvusSettings, settings_from_locator
+from rag_migration_pipeline.stores.milvus_types import FieldType
 from rag_migration_pipeline.stores.screening import STAGE
 
 __all__ = ["MilvusSettings", "MilvusStore", "settings_from_locator"]
@@ -74,8 +75,9 @@ class MilvusStore(VectorStore):
             opened.callback(self._release_loaded)
             self._opened = opened.pop_all()
         self._reader = Reader(self._connection)
-        capabilities = capabilities_of(is_lite=self._connection.is_lite, is_embedded=bool(settings.path))
-        super().__init__(settings, capabilities)
+        is_lite, version = self._connection.is_lite, self._connection.version
+        self._field_rules = field_rules(is_lite=is_lite, version=version)
+        super().__init__(settings, capabilities_of(is_lite=is_lite, is_embedded=bool(settings.path), version=version))
 
     # -- collections ---------------------------------------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class MilvusStore(VectorStore):
 
         is_lite, version = self._connection.is_lite, self._connection.version
         store = "Milvus Lite" if is_lite else f"Milvus {'.'.join(map(str, version))}"
-        milvus_creation.refuse_unfit(spec, has_nullable=is_lite or version >= (2, 5), store=store)
+        milvus_creation.refuse_unfit(spec, self._field_rules, store)
         # Asked first: the server calls a second creation with the same schema a success (2.3.5).
         if self.exists(spec.name):
             raise CollectionExistsError(
@@ -218,8 +220,7 @@ class MilvusStore(VectorStore):
 
     def screen_payload(self, spec: CollectionSpec, payload: dict[str, Any]) -> str | None:
         """See `VectorStore.screen_payload`."""
-        limit = None if self._connection.is_lite else MAX_JSON_BYTES
-        return payload_problem(self._layout(spec.name), payload, limit)
+        return payload_problem(self._layout(spec.name), payload, self._field_rules)
 
     def write(self, collection: str, batch: RecordBatch) -> None:
         """See `VectorStore.write`."""

@@ -9,36 +9,28 @@ from typing import Any
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.payloads import encode
-from rag_migration_pipeline.records import CollectionSpec, FieldSpec, IdKind, VectorKind, VectorSpec
-from rag_migration_pipeline.stores.milvus_schema import (
-    MAX_DIMENSION,
+from rag_migration_pipeline.records import CollectionSpec, IdKind, VectorKind, VectorSpec
+from rag_migration_pipeline.stores.capabilities import FieldRules
+from rag_migration_pipeline.stores.milvus_schema import MAX_DIMENSION, METRICS
+from rag_migration_pipeline.stores.milvus_types import (
     MAX_VARCHAR_BYTES,
-    METRICS,
     NAME_PATTERN,
     FieldType,
+    add_field,
 )
 
 DEFAULT_ID_BYTES = 1_024
-MAX_ARRAY_CAPACITY = 4_096
 # Index types that every Milvus in every form has, so that a source's own may be taken over.
 _PORTABLE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "HNSW"})
 _METRIC_NAMES = {metric: name for name, metric in METRICS.items()}
-_TYPES_TO_CREATE = {
-    "string": FieldType.VARCHAR,
-    "int": FieldType.INT64,
-    "float": FieldType.DOUBLE,
-    "bool": FieldType.BOOL,
-    "json": FieldType.JSON,
-    "array": FieldType.ARRAY,
-}
 
 
-def refuse_unfit(spec: CollectionSpec, *, has_nullable: bool, store: str) -> None:
+def refuse_unfit(spec: CollectionSpec, rules: FieldRules, store: str) -> None:
     """Refuse a spec that Milvus cannot have.
 
     Args:
         spec: The collection asked for.
-        has_nullable: Whether it takes nullable fields (servers since 2.5, Lite).
+        rules: What its typed fields hold.
         store: The store's name and version, for the message.
 
     Raises:
@@ -55,10 +47,11 @@ def refuse_unfit(spec: CollectionSpec, *, has_nullable: bool, store: str) -> Non
     if len(spec.vectors) != 1:  # 2.3.5 refuses a second one; later servers and Lite would take it
         problems.append(f"{len(spec.vectors)} vectors per record, expected one")
     problems += [problem for vector in spec.vectors for problem in _vector_problems(vector)]
-    problems += [problem for item in spec.fields for problem in _field_problems(item, has_nullable=has_nullable)]
+    problems += [problem for item in spec.fields for problem in rules.problems(item)]
     names = [key_name(spec), *(vector_field_name(v, spec) for v in spec.vectors), *(item.name for item in spec.fields)]
     problems += [f"two fields are named {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
-    problems += [f"{name!r} cannot name a field" for name in names if not re.fullmatch(NAME_PATTERN, name)]
+    others = names[: len(names) - len(spec.fields)]
+    problems += [f"{name!r} cannot name a field" for name in others if not re.fullmatch(NAME_PATTERN, name)]
     if problems:
         raise SchemaCompatibilityError(
             f"{store} cannot have the collection {spec.name!r}: {'; '.join(problems)}.",
@@ -76,20 +69,6 @@ def _vector_problems(vector: VectorSpec) -> list[str]:
         problems.append(f"vector {vector.name!r} has the metric {vector.metric}, expected cosine, dot or l2")
     if vector.dimension is None or not 1 <= vector.dimension <= MAX_DIMENSION:
         problems.append(f"vector {vector.name!r} has dimension {vector.dimension}, expected 1 to {MAX_DIMENSION}")
-    return problems
-
-
-def _field_problems(item: FieldSpec, *, has_nullable: bool) -> list[str]:
-    problems = []
-    if item.type not in _TYPES_TO_CREATE:
-        problems.append(f"field {item.name!r} has the type {item.type}")
-    if item.type == "array" and item.element_type not in ("string", "int", "float", "bool"):
-        problems.append(f"field {item.name!r} is an array of {item.element_type}")
-    if item.is_nullable and not has_nullable:
-        # Milvus 2.3.5 accepts the flag, drops it, and then refuses the null (tried).
-        problems.append(f"field {item.name!r} is nullable, which Milvus has since 2.5")
-    if not 0 < (item.max_length_bytes or 1) <= MAX_VARCHAR_BYTES:
-        problems.append(f"field {item.name!r} holds {item.max_length_bytes} bytes, at most {MAX_VARCHAR_BYTES}")
     return problems
 
 
@@ -118,12 +97,7 @@ def build_schema(spec: CollectionSpec) -> Any:
         added = schema.fields.add(name=vector_field_name(vector, spec), data_type=FieldType.FLOAT_VECTOR)
         added.type_params.add(key="dim", value=str(vector.dimension))
     for item in spec.fields:
-        added = schema.fields.add(name=item.name, data_type=_TYPES_TO_CREATE[item.type], nullable=item.is_nullable)
-        if item.element_type:
-            added.element_type = _TYPES_TO_CREATE[item.element_type]
-            added.type_params.add(key="max_capacity", value=str(MAX_ARRAY_CAPACITY))
-        if "string" in (item.type, item.element_type):
-            added.type_params.add(key="max_length", value=str(item.max_length_bytes or MAX_VARCHAR_BYTES))
+        add_field(schema, item)
     return schema
 
 

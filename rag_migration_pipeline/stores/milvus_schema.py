@@ -1,12 +1,11 @@
-"""A Milvus schema as a layout of columns, read from the store and made from a spec.
+"""A Milvus schema as a layout of columns, read from the store.
 
-Belongs here: `Layout`, spec <-> schema, metrics, indexes, the names and limits of fields. Does not belong here: values
-(``milvus_wire.py``), which values fit a layout (``milvus_screening.py``), calls (``milvus.py``).
+Belongs here: `Layout`, schema -> spec, metrics, indexes. Does not belong here: single fields (``milvus_types.py``),
+spec -> schema (``milvus_creation.py``), values (``milvus_wire.py``), calls (``milvus.py``).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
@@ -17,42 +16,13 @@ from rag_migration_pipeline.payloads import decode
 from rag_migration_pipeline.records import (
     DEFAULT_VECTOR,
     CollectionSpec,
-    FieldSpec,
     IdKind,
     Metric,
-    VectorKind,
     VectorSpec,
 )
-
-
-class FieldType(IntEnum):
-    """Milvus' field types by their numbers in the protocol (``schema.proto``)."""
-
-    BOOL = 1
-    INT8 = 2
-    INT16 = 3
-    INT32 = 4
-    INT64 = 5
-    FLOAT = 10
-    DOUBLE = 11
-    VARCHAR = 21
-    ARRAY = 22
-    JSON = 23
-    GEOMETRY = 24
-    TEXT = 25
-    TIMESTAMPTZ = 26
-    BINARY_VECTOR = 100
-    FLOAT_VECTOR = 101
-    FLOAT16_VECTOR = 102
-    BFLOAT16_VECTOR = 103
-    SPARSE_VECTOR = 104
-    INT8_VECTOR = 105
-    ARRAY_OF_VECTOR = 106
-
+from rag_migration_pipeline.stores.milvus_types import VECTOR_TYPES, Column, FieldType, field_of, read_column
 
 DYNAMIC_FIELD = "$meta"
-NAME_PATTERN = r"[A-Za-z_][A-Za-z0-9_]{0,254}"
-MAX_VARCHAR_BYTES = 65_535
 MAX_DIMENSION = 32_768
 PROPERTY = "rag_migration_pipeline"
 """Collection property that keeps the user's metadata and the index that belongs to the collection, as JSON: Milvus
@@ -61,45 +31,6 @@ makes collection and index in two calls, and what is killed between them must be
 
 METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.L2}
 _OTHER_METRICS = {"HAMMING": Metric.HAMMING, "JACCARD": Metric.JACCARD}
-
-_VECTOR_TYPES = {
-    FieldType.FLOAT_VECTOR: (VectorKind.DENSE, "float32"),
-    FieldType.FLOAT16_VECTOR: (VectorKind.DENSE, "float16"),
-    FieldType.BFLOAT16_VECTOR: (VectorKind.DENSE, "bfloat16"),
-    FieldType.INT8_VECTOR: (VectorKind.DENSE, "int8"),
-    FieldType.BINARY_VECTOR: (VectorKind.DENSE, "binary"),
-    FieldType.SPARSE_VECTOR: (VectorKind.SPARSE, "float32"),
-    FieldType.ARRAY_OF_VECTOR: (VectorKind.MULTI, "float32"),
-}
-_FIELD_TYPES = {
-    FieldType.BOOL: "bool",
-    FieldType.INT8: "int",
-    FieldType.INT16: "int",
-    FieldType.INT32: "int",
-    FieldType.INT64: "int",
-    FieldType.FLOAT: "float",
-    FieldType.DOUBLE: "float",
-    FieldType.VARCHAR: "string",
-    FieldType.TEXT: "string",
-    FieldType.ARRAY: "array",
-    FieldType.JSON: "json",
-    FieldType.GEOMETRY: "geo",
-    FieldType.TIMESTAMPTZ: "datetime",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One field of a Milvus schema; lengths are bytes on a server and characters in Milvus Lite."""
-
-    name: str
-    type: FieldType
-    element_type: FieldType | None = None
-    is_nullable: bool = False
-    has_default: bool = False
-    max_length: int | None = None
-    max_capacity: int | None = None
-    dimension: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,36 +93,21 @@ def read_layout(described: Any, partitions: Sequence[str]) -> Layout:
             todo="Copy the collection without these fields first.",
             collection=schema.name,
         )
-    columns = [_column(f) for f in schema.fields if not f.is_dynamic]
+    columns = [read_column(f) for f in schema.fields if not f.is_dynamic]
     key = next(column for column, f in zip(columns, schema.fields, strict=False) if f.is_primary_key)
-    vectors = [column for column in columns if column.type in _VECTOR_TYPES]
+    vectors = [column for column in columns if column.type in VECTOR_TYPES]
     names = [DEFAULT_VECTOR] if len(vectors) == 1 else [column.name for column in vectors]
     return Layout(
         collection=described.collection_name or schema.name,
         key=key,
         vectors=dict(zip(names, vectors, strict=True)),
-        fields={c.name: c for c in columns if c is not key and c.type not in _VECTOR_TYPES},
+        fields={c.name: c for c in columns if c is not key and c.type not in VECTOR_TYPES},
         has_dynamic=schema.enable_dynamic_field,
         is_auto_id=schema.autoID or any(f.autoID for f in schema.fields),
         partitions=tuple(sorted(partitions)),
         partition_key=next((f.name for f in schema.fields if f.is_partition_key), None),
         description=schema.description,
         properties={pair.key: pair.value for pair in described.properties},
-    )
-
-
-def _column(described: Any) -> Column:
-    parameters = {pair.key: pair.value for pair in described.type_params}
-    numbers = {name: int(parameters[name]) for name in ("max_length", "max_capacity", "dim") if name in parameters}
-    return Column(
-        name=described.name,
-        type=FieldType(described.data_type),
-        element_type=FieldType(described.element_type) if described.element_type else None,
-        is_nullable=described.nullable,
-        has_default=described.HasField("default_value") and described.default_value.WhichOneof("data") is not None,
-        max_length=numbers.get("max_length"),
-        max_capacity=numbers.get("max_capacity"),
-        dimension=numbers.get("dim"),
     )
 
 
@@ -208,7 +124,7 @@ def read_spec(layout: Layout, indexes: Mapping[str, Mapping[str, Any]], consiste
         SchemaCompatibilityError: The index has a metric that is not known here.
     """
     vectors = [
-        VectorSpec(column.dimension, _metric(layout, column, indexes), name, *_VECTOR_TYPES[column.type])
+        VectorSpec(column.dimension, _metric(layout, column, indexes), name, *VECTOR_TYPES[column.type])
         for name, column in layout.vectors.items()
     ]
     is_text = layout.key.type == FieldType.VARCHAR
@@ -231,7 +147,7 @@ def read_spec(layout: Layout, indexes: Mapping[str, Mapping[str, Any]], consiste
         name=layout.collection,
         vectors=tuple(vectors),
         id_kinds=frozenset({IdKind.STRING if is_text else IdKind.INT64}),
-        fields=tuple(_field_spec(column, column.name in indexes) for column in layout.fields.values()),
+        fields=tuple(field_of(column, is_indexed=column.name in indexes) for column in layout.fields.values()),
         settings=settings,
         metadata=metadata,
         id_field=layout.key.name,
@@ -257,17 +173,6 @@ def _metric(layout: Layout, column: Column, indexes: Mapping[str, Mapping[str, A
             collection=layout.collection,
         )
     return metric
-
-
-def _field_spec(column: Column, is_indexed: bool) -> FieldSpec:
-    return FieldSpec(
-        name=column.name,
-        type=_FIELD_TYPES[column.type],
-        is_nullable=column.is_nullable,
-        is_indexed=is_indexed,
-        max_length_bytes=column.max_length,
-        element_type=_FIELD_TYPES[column.element_type] if column.element_type else None,
-    )
 
 
 def read_indexes(described: Any) -> dict[str, dict[str, Any]]:

@@ -13,22 +13,21 @@ import orjson
 
 from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, Payload
-from rag_migration_pipeline.stores.milvus_schema import Column, FieldType, Layout
+from rag_migration_pipeline.stores.capabilities import FieldRules
+from rag_migration_pipeline.stores.milvus_schema import Layout
+from rag_migration_pipeline.stores.milvus_types import Column, FieldType
 from rag_migration_pipeline.stores.milvus_wire import dynamic_json
-
-MAX_JSON_BYTES = 65_536
-"""Longest JSON value and longest dynamic field (``common.JSONMaxLength`` of 2.3.5, tried); Lite has no limit."""
 
 _INTEGER_BITS = {FieldType.INT8: 8, FieldType.INT16: 16, FieldType.INT32: 32, FieldType.INT64: 64}
 
 
-def payload_problem(layout: Layout, payload: Payload, max_dynamic_bytes: int | None) -> str | None:
+def payload_problem(layout: Layout, payload: Payload, rules: FieldRules) -> str | None:
     """Return why the collection cannot hold the payload exactly, or None.
 
     Args:
         layout: The collection.
         payload: A payload that the store's general rules let pass.
-        max_dynamic_bytes: Longest dynamic field as JSON, or None where there is no limit.
+        rules: What the store's fields hold; the dynamic field has the limit of a JSON field.
     """
     for key in payload:
         if key in layout.reserved_keys:
@@ -37,15 +36,20 @@ def payload_problem(layout: Layout, payload: Payload, max_dynamic_bytes: int | N
             return f"payload key {key!r} is no field of the collection, which has no dynamic field"
     for name, column in layout.fields.items():
         if name not in payload:
-            return f"the collection wants the field {name!r}" + (
-                " (null would read back as null, not as missing)" if column.is_nullable or column.has_default else ""
-            )
-        reason = _value_problem(column, payload[name])
+            return f"the collection wants the field {name!r}{_stand_in(column)}"
+        reason = _value_problem(column, payload[name], rules)
         if reason is not None:
             return f"field {name!r}: {reason}"
-    if not layout.has_dynamic or max_dynamic_bytes is None:
+    if not layout.has_dynamic or rules.max_json_bytes is None:
         return None
-    return _dynamic_problem(layout, payload, max_dynamic_bytes)
+    return _dynamic_problem(layout, payload, rules.max_json_bytes)
+
+
+def _stand_in(column: Column) -> str:
+    """Return what Milvus would answer for a value that was not given, in words for the reason."""
+    if column.default is not None:
+        return " (its default would read back, not nothing)"
+    return " (null would read back, not nothing)" if column.is_nullable else ""
 
 
 def _dynamic_problem(layout: Layout, payload: Payload, limit: int) -> str | None:
@@ -66,9 +70,13 @@ def _dynamic_problem(layout: Layout, payload: Payload, limit: int) -> str | None
     return f"the untyped payload takes {size} bytes as JSON, Milvus holds at most {limit}"
 
 
-def _value_problem(column: Column, value: Any) -> str | None:
+def _value_problem(column: Column, value: Any, rules: FieldRules) -> str | None:
     if value is None:
+        if column.default is not None:  # Lite 3.2.2 and 2.3.5 put the default in for null, too (tried)
+            return "null in a field with a default, which would read back"
         return None if column.is_nullable else "null in a field that is not nullable"
+    if column.type == FieldType.JSON:
+        return _json_problem(value, rules)
     return _CHECKS[column.type](column, value)
 
 
@@ -110,12 +118,16 @@ def _check_bool(_: Column, value: Any) -> str | None:
     return None if type(value) is bool else f"a value of type {type(value).__name__}, expected true or false"
 
 
-def _check_json(_: Column, value: Any) -> str | None:
+def _json_problem(value: Any, rules: FieldRules) -> str | None:
     # 2.3.5 reads nothing but objects there; Lite takes strings too, but answers them without their quotes.
-    if type(value) is not dict:
-        return f"a value of type {type(value).__name__}, Milvus' JSON fields hold objects"
+    if type(value) is not dict and not (type(value) is list and rules.has_json_lists):
+        return f"a value of type {type(value).__name__}, the store's JSON fields hold objects"
+    if rules.max_json_bytes is None:
+        return None
     size = len(orjson.dumps(value))
-    return None if size <= MAX_JSON_BYTES else f"{size} bytes as JSON, Milvus holds at most {MAX_JSON_BYTES}"
+    return (
+        None if size <= rules.max_json_bytes else f"{size} bytes as JSON, Milvus holds at most {rules.max_json_bytes}"
+    )
 
 
 def _check_array(column: Column, value: Any) -> str | None:
@@ -145,6 +157,5 @@ _CHECKS: dict[FieldType, Callable[[Column, Any], str | None]] = {
     FieldType.FLOAT: _check_float,
     FieldType.DOUBLE: _check_float,
     FieldType.VARCHAR: _check_text,
-    FieldType.JSON: _check_json,
     FieldType.ARRAY: _check_array,
 }

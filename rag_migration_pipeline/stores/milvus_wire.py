@@ -25,7 +25,8 @@ from rag_migration_pipeline.records import (
     RecordBatch,
     RecordId,
 )
-from rag_migration_pipeline.stores.milvus_schema import DYNAMIC_FIELD, Column, FieldType, Layout
+from rag_migration_pipeline.stores.milvus_schema import DYNAMIC_FIELD, Layout
+from rag_migration_pipeline.stores.milvus_types import Column, FieldType
 
 _SLOTS = {
     FieldType.BOOL: "bool_data",

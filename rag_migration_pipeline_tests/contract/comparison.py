@@ -59,8 +59,10 @@ def assert_same_records(
     _fail(differences, "payloads or documents differ")
     order = [position[_typed(record_id)] for record_id in expected.ids]
     for vector in spec.vectors:
-        promise = capabilities.tolerance_of(vector), capabilities.is_normalised(vector)
-        differences += _vector_differences(expected, actual, order, vector, *promise)
+        is_normalised = vector.metric in capabilities.normalised_metrics
+        differences += _vector_differences(
+            expected, actual, order, vector, capabilities.vector_tolerance, is_normalised
+        )
     unknown = {*expected.vectors, *actual.vectors} - {vector.name for vector in spec.vectors}
     differences += [f"vector {name!r} is not in the spec" for name in sorted(unknown)]
     _fail(differences, "vectors differ")

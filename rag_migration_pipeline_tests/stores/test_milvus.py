@@ -141,10 +141,10 @@ class TestLiteFolder:
                 dynamic=False,
             )
         assert store.describe("typed").spec.fields == (
-            FieldSpec("small", "int"),
+            FieldSpec("small", "int", bits=8),
             FieldSpec("text", "string", is_nullable=True, max_length_bytes=10),
-            FieldSpec("single", "float"),
-            FieldSpec("tags", "array", element_type="string"),  # Lite forgets the length
+            FieldSpec("single", "float", bits=32),
+            FieldSpec("tags", "array", element_type="string", max_items=3),  # Lite forgets the length
             FieldSpec("more", "json"),
         )
         good = {"small": -128, "text": "ü" * 5, "single": 0.5, "tags": ["a", ""], "more": {"a": [1, None]}}

@@ -19,12 +19,16 @@ from rag_migration_pipeline.records import (
     INT64_MIN,
 )
 from rag_migration_pipeline.stores.milvus import MilvusSettings, settings_from_locator
+from rag_migration_pipeline.stores.milvus_capabilities import field_rules
 from rag_migration_pipeline.stores.milvus_errors import from_rpc, from_status
 from rag_migration_pipeline.stores.milvus_reading import KeyRange, Reader
-from rag_migration_pipeline.stores.milvus_schema import Column, FieldType, Layout
+from rag_migration_pipeline.stores.milvus_schema import Layout
 from rag_migration_pipeline.stores.milvus_screening import payload_problem
+from rag_migration_pipeline.stores.milvus_types import Column, FieldType
 from rag_migration_pipeline.stores.milvus_wire import holdable, key_in, key_range, literal, refuse_disorder
 
+SERVER = field_rules(is_lite=False, version=(2, 3, 5))
+LITE = field_rules(is_lite=True, version=())
 INT_KEY = Column(name="id", type=FieldType.INT64)
 TEXT_KEY = Column(name="id", type=FieldType.VARCHAR, max_length=100)
 
@@ -227,22 +231,22 @@ class TestScreening:
     )
     def test_the_dynamic_field_is_measured_as_the_json_that_is_sent(self, text: str, is_held: bool) -> None:
         """``{"x":""}`` takes 8 bytes of 65,536; a control character takes six."""
-        assert (payload_problem(self.LAYOUT, {"document": "", "x": text}, 65_536) is None) is is_held
+        assert (payload_problem(self.LAYOUT, {"document": "", "x": text}, SERVER) is None) is is_held
 
     def test_typed_text_does_not_count_as_dynamic(self) -> None:
-        assert payload_problem(self.LAYOUT, {"document": "d" * 66_000, "x": "a" * 60_000}, 65_536) is None
+        assert payload_problem(self.LAYOUT, {"document": "d" * 66_000, "x": "a" * 60_000}, SERVER) is None
 
     def test_a_lite_folder_has_no_limit(self) -> None:
-        assert payload_problem(self.LAYOUT, {"document": "", "x": "a" * 10**6}, None) is None
+        assert payload_problem(self.LAYOUT, {"document": "", "x": "a" * 10**6}, LITE) is None
 
     def test_nested_values_are_measured(self) -> None:
-        assert payload_problem(self.LAYOUT, {"document": "", "x": [["a" * 40_000] * 2]}, 65_536) is not None
+        assert payload_problem(self.LAYOUT, {"document": "", "x": [["a" * 40_000] * 2]}, SERVER) is not None
 
     def test_an_envelope_that_is_too_long_says_what_to_do(self) -> None:
         column = Column(name=ENVELOPE_KEY, type=FieldType.VARCHAR, max_length=65_535)
         layout = replace(self.LAYOUT, fields={ENVELOPE_KEY: column})
-        assert payload_problem(layout, {ENVELOPE_KEY: "e" * 65_535}, None) is None
-        reason = payload_problem(layout, {ENVELOPE_KEY: "e" * 65_536}, None)
+        assert payload_problem(layout, {ENVELOPE_KEY: "e" * 65_535}, SERVER) is None
+        reason = payload_problem(layout, {ENVELOPE_KEY: "e" * 65_536}, SERVER)
         assert reason is not None
         assert "takes 65536 bytes and the field holds at most 65535" in reason
         assert "shorten these values" in reason

@@ -14,8 +14,11 @@ from rag_migration_pipeline.stores.capabilities import FieldRules, PayloadRules
 from rag_migration_pipeline_tests.contract.strategies import json_values
 
 RULES = FieldRules(
-    types=frozenset({"string", "int", "float", "bool", "json", "array"}),
+    types=frozenset({"string", "int64", "float64", "bool", "json", "array"}),
+    element_types=frozenset({"string", "int64", "float64", "bool"}),
     has_nullable=False,
+    has_json_lists=False,
+    counts_characters=False,
     max_text_bytes=65_535,
     max_json_bytes=65_536,
     max_items=4_096,
