@@ -5,15 +5,18 @@ Belongs here: RecordBatch to Arrow IPC and back, exactly. Does not belong here: 
 Columns: ``id`` (text of `records.id_text`), ``document`` (text or null), ``payload`` (text of `payloads.encode`),
 ``partition`` (text or null) where records are in partitions, and per vector
 ``dense:<name>`` (fixed-size list of its dtype, null where absent), ``sparse:<name>:indices`` /
-``sparse:<name>:values`` or ``multi:<name>`` (lists, null where absent). Texts are large_binary in UTF-8 with surrogates
+``sparse:<name>:values`` (lists) or ``multi:<name>`` (lists of lists of float32, which holds the values of every other
+element type of a multi-vector exactly), null where absent. Texts are large_binary in UTF-8 with surrogates
 passed, because Arrow's strings refuse lone surrogates.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rag_migration_pipeline.errors import StagingError
@@ -28,6 +31,8 @@ from rag_migration_pipeline.records import (
     id_text,
 )
 from rag_migration_pipeline.state import staging_errors, write_atomically
+
+Numbers = npt.NDArray[Any]
 
 
 def to_arrow(batch: RecordBatch) -> pa.RecordBatch:
@@ -131,19 +136,36 @@ def _text(value: bytes) -> str:
 
 def _vector_arrays(name: str, column: VectorColumn) -> dict[str, pa.Array]:
     if isinstance(column, DenseColumn):
-        values = np.ascontiguousarray(column.values)
-        flat = pa.array(values.reshape(-1))
+        flat = pa.array(np.ascontiguousarray(column.values).reshape(-1))
         mask = None if column.present is None else pa.array(~column.present)
-        return {f"dense:{name}": pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)}
+        return {f"dense:{name}": pa.FixedSizeListArray.from_arrays(flat, column.values.shape[1], mask=mask)}
     if isinstance(column, SparseColumn):
-        indices = [None if item is None else item.tolist() for item in column.indices]
-        weights = [None if item is None else item.tolist() for item in column.values]
         return {
-            f"sparse:{name}:indices": pa.array(indices, pa.large_list(pa.uint32())),
-            f"sparse:{name}:values": pa.array(weights, pa.large_list(pa.float32())),
+            f"sparse:{name}:indices": _lists(column.indices, _joined(column.indices, np.uint32)),
+            f"sparse:{name}:values": _lists(column.values, _joined(column.values, np.float32)),
         }
-    rows = [None if item is None else item.tolist() for item in column.values]
-    return {f"multi:{name}": pa.array(rows, pa.large_list(pa.large_list(pa.float32())))}
+    return {f"multi:{name}": _lists(column.values, _matrices(column.values))}
+
+
+def _joined(items: Sequence[Numbers | None], element_type: type) -> pa.Array:
+    found = [item.reshape(-1) for item in items if item is not None]
+    return pa.array(np.concatenate(found or [np.zeros(0)]).astype(element_type, copy=False))
+
+
+def _matrices(items: Sequence[Numbers | None]) -> pa.Array:
+    """Return all matrices' rows as lists; not of fixed size, or a batch without any would have another schema."""
+    found = [item for item in items if item is not None and len(item)]
+    count, width = sum(map(len, found)), found[0].shape[1] if found else 0
+    offsets = np.arange(count + 1, dtype=np.int64) * width
+    return pa.LargeListArray.from_arrays(pa.array(offsets), _joined(items, np.float32))
+
+
+def _lists(items: Sequence[Numbers | None], children: pa.Array) -> pa.LargeListArray:
+    """Return one list per item, which takes as many children as the item is long; null where there is none."""
+    offsets = np.zeros(len(items) + 1, dtype=np.int64)
+    np.cumsum([0 if item is None else len(item) for item in items], out=offsets[1:])
+    absent = np.fromiter((item is None for item in items), dtype=np.bool_, count=len(items))
+    return pa.LargeListArray.from_arrays(pa.array(offsets), children, mask=pa.array(absent))
 
 
 def _vector_columns(table: pa.RecordBatch) -> dict[str, VectorColumn]:
@@ -154,16 +176,10 @@ def _vector_columns(table: pa.RecordBatch) -> dict[str, VectorColumn]:
         if kind == "dense":
             columns[name] = _dense_column(array)
         elif kind == "multi":
-            columns[name] = MultiColumn(
-                tuple(None if v is None else np.array(v, np.float32) for v in array.to_pylist())
-            )
+            columns[name] = MultiColumn(_split(array))
         elif kind == "sparse" and name.endswith(":indices"):
             base = name.removesuffix(":indices")
-            weights = table.column(f"sparse:{base}:values").to_pylist()
-            columns[base] = SparseColumn(
-                tuple(None if v is None else np.array(v, np.uint32) for v in array.to_pylist()),
-                tuple(None if v is None else np.array(v, np.float32) for v in weights),
-            )
+            columns[base] = SparseColumn(_split(array), _split(table.column(f"sparse:{base}:values")))
     return columns
 
 
@@ -173,3 +189,17 @@ def _dense_column(array: pa.FixedSizeListArray) -> DenseColumn:
     values = flat[array.offset * dimension : (array.offset + len(array)) * dimension].reshape(len(array), dimension)
     present = None if array.null_count == 0 else ~array.is_null().to_numpy(zero_copy_only=False)
     return DenseColumn(values, present)
+
+
+def _split(array: pa.LargeListArray) -> tuple[Numbers | None, ...]:
+    """Return each list as an array of its own, views of the Arrow memory; lists of lists as matrices."""
+    children = array.values
+    if pa.types.is_large_list(children.type):
+        bounds = children.offsets.to_numpy()
+        width = int(bounds[1] - bounds[0]) if len(children) else 0
+        values = children.values.to_numpy()[bounds[0] : bounds[-1]].reshape(len(children), width)
+    else:
+        values = children.to_numpy()
+    offsets = array.offsets.to_numpy()
+    absent = array.is_null().to_numpy(zero_copy_only=False)
+    return tuple(None if absent[row] else values[offsets[row] : offsets[row + 1]] for row in range(len(array)))

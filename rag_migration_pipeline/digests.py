@@ -13,7 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rag_migration_pipeline.payloads import encode
-from rag_migration_pipeline.records import DenseColumn, Float32Array, Payload, RecordBatch, RecordId, id_text
+from rag_migration_pipeline.records import (
+    DenseColumn,
+    Float32Array,
+    MultiColumn,
+    Payload,
+    RecordBatch,
+    RecordId,
+    SparseColumn,
+    VectorColumn,
+    id_text,
+)
+from rag_migration_pipeline.vectors import all_vectors, in_order, presence
 
 DIGEST_BYTES = 16
 SKETCH_DIMENSIONS = 8
@@ -53,30 +64,92 @@ def _digest_content(payload: Payload, document: str | None, partition: str | Non
     return hashlib.blake2b(content.encode(), digest_size=DIGEST_BYTES).digest()
 
 
-def digest_vectors(column: DenseColumn) -> list[bytes]:
-    """Return per record the digest of the float32 bytes of its vector, 16 bytes each; -0.0 counts as 0.0."""
-    values = np.ascontiguousarray(column.values + np.float32(0), dtype="<f4")
-    rows = [hashlib.blake2b(row.data, digest_size=DIGEST_BYTES).digest() for row in values]
-    if column.present is not None:
-        rows = [row if present else bytes(DIGEST_BYTES) for row, present in zip(rows, column.present, strict=True)]
-    return rows
+def digest_vectors(column: VectorColumn) -> list[bytes]:
+    """Return per record the digest of its vector, 16 bytes each; 16 zero bytes where it has none.
+
+    Digests are of the numbers as float32, whatever type carries them: -0.0 counts as 0.0, every NaN as the same, and
+    the order of a sparse vector's entries does not count.
+    """
+    if isinstance(column, DenseColumn):
+        rows = [_digest(row.data) for row in _canonical(column.values)]
+        if column.present is None:
+            return rows
+        return [row if present else _ABSENT for row, present in zip(rows, column.present, strict=True)]
+    if isinstance(column, SparseColumn):
+        return [_digest_sparse(*entries) for entries in zip(column.indices, column.values, strict=True)]
+    return [_ABSENT if item is None else _digest(_shape(item), _canonical(item).data) for item in column.values]
 
 
-def sketch_vectors(column: DenseColumn) -> npt.NDArray[np.float64]:
+_ABSENT = bytes(DIGEST_BYTES)
+
+
+def _digest_sparse(indices: npt.NDArray[np.uint32] | None, values: Float32Array | None) -> bytes:
+    if indices is None or values is None:
+        return _ABSENT
+    ordered, numbers = in_order(indices, values)
+    return _digest(_shape(ordered), np.ascontiguousarray(ordered, "<u4").data, _canonical(numbers).data)
+
+
+def _digest(*parts: "bytes | memoryview") -> bytes:
+    total = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        total.update(part)
+    return total.digest()
+
+
+def _shape(values: npt.NDArray[Any]) -> bytes:
+    """Return a shape as bytes, so that no two shapes of the same numbers share a digest."""
+    return b",".join(str(size).encode() for size in values.shape) + b":"
+
+
+def _canonical(values: npt.NDArray[Any]) -> Float32Array:
+    """Return C-contiguous float32 in which equal numbers have equal bytes."""
+    plain = np.ascontiguousarray(values.astype(np.float32, copy=False) + np.float32(0), dtype="<f4")
+    odd = np.isnan(plain)
+    if odd.any():
+        plain[odd] = np.nan
+    return plain
+
+
+def sketch_vectors(column: DenseColumn | MultiColumn) -> npt.NDArray[np.float64]:
     """Return the sketch of each vector: array of shape (n_records, 9), float64.
 
     A fixed projection of the vector at length 1, and its length; zero vectors give zeros. An absent vector gives NaN.
+    A multi-vector is sketched as the long vector that its vectors make one after the other, each at length 1.
     """
-    unit = unit_rows(column.values) @ _projection(column.values.shape[1])
-    lengths = np.linalg.norm(column.values.astype(np.float64), axis=1, keepdims=True)
-    sketches: npt.NDArray[np.float64] = np.hstack([unit, lengths])
-    if column.present is not None:
-        sketches[~column.present] = np.nan
+    if isinstance(column, DenseColumn):
+        unit = unit_rows(column.values) @ _projection(column.values.shape[1])
+        lengths = np.linalg.norm(column.values.astype(np.float64), axis=1, keepdims=True)
+        sketches: npt.NDArray[np.float64] = np.hstack([unit, lengths])
+    else:
+        sketches = _sketch_multi(column)
+    sketches[~presence(column)] = np.nan
+    return sketches
+
+
+def _sketch_multi(column: MultiColumn) -> npt.NDArray[np.float64]:
+    """Sketch multi-vectors: the projections of their vectors, each weighted by its place, and the whole length."""
+    values, owners = all_vectors(column)
+    count = len(column.values)
+    if not len(owners):
+        return np.zeros((count, SKETCH_WIDTH))
+    lengths = np.linalg.norm(values.astype(np.float64), axis=1)
+    sizes = np.bincount(owners, minlength=count)
+    places = np.arange(len(owners)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    weights = _weights(1 << int(sizes.max()).bit_length())[places] / np.sqrt(sizes[owners])[:, None]
+    parts = unit_rows(values) @ _projection(values.shape[1]) * weights
+    sketches = np.zeros((count, SKETCH_WIDTH))
+    np.add.at(sketches[:, :-1], owners, parts)
+    sketches[:, -1] = np.sqrt(np.bincount(owners, lengths**2, minlength=count))
     return sketches
 
 
 def sketches_differ(
-    expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64], *, is_normalised: bool
+    expected: npt.NDArray[np.float64],
+    found: npt.NDArray[np.float64],
+    *,
+    is_normalised: bool,
+    tolerance: float = 0.0,
 ) -> npt.NDArray[np.bool_]:
     """Return a mask of shape (n_records,): which sketches are of different vectors, or differ in presence.
 
@@ -84,11 +157,15 @@ def sketches_differ(
         expected: Array of shape (n_records, 9), from `sketch_vectors`.
         found: The same, of what is there now.
         is_normalised: Whether only the direction counts.
+        tolerance: Largest relative difference of a vector in this store; float32's needs no more than is allowed here
+            anyway, float16's does. A random difference of that size moves a number by half of it; double is safe.
     """
     both_absent = np.isnan(expected).any(axis=1) & np.isnan(found).any(axis=1)
-    same = np.abs(expected[:, :-1] - found[:, :-1]).max(axis=1, initial=0.0) <= SKETCH_TOLERANCE
+    allowed = max(SKETCH_TOLERANCE, 2 * tolerance)
+    same = np.abs(expected[:, :-1] - found[:, :-1]).max(axis=1, initial=0.0) <= allowed
     if not is_normalised:
-        same &= np.abs(expected[:, -1] - found[:, -1]) <= LENGTH_TOLERANCE * np.abs(expected[:, -1])
+        allowed = max(LENGTH_TOLERANCE, tolerance)
+        same &= np.abs(expected[:, -1] - found[:, -1]) <= allowed * np.abs(expected[:, -1])
     different: npt.NDArray[np.bool_] = ~(same | both_absent)  # NaN on one side only is never the same
     return different
 
@@ -101,7 +178,15 @@ def _projection(dimension: int) -> npt.NDArray[np.float64]:
     return raw.reshape(dimension, SKETCH_DIMENSIONS) / 32768.0
 
 
-def unit_rows(values: Float32Array) -> npt.NDArray[np.float64]:
+@lru_cache(maxsize=16)
+def _weights(count: int) -> npt.NDArray[np.float64]:
+    """Return a fixed matrix of shape (count, 8) with entries in [-1, 1); a larger one begins with the same rows."""
+    seed = hashlib.shake_256(b"rag_migration_pipeline sketch, places of a multi-vector")
+    raw = np.frombuffer(seed.digest(count * SKETCH_DIMENSIONS * 2), dtype="<i2")
+    return raw.reshape(count, SKETCH_DIMENSIONS) / 32768.0
+
+
+def unit_rows(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return the rows at length 1 as float64; zero rows stay zero, rows with NaN or infinities become NaN."""
     wide = values.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)

@@ -13,34 +13,28 @@ the target cannot hold in any form is refused by name.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
+from rag_migration_pipeline.envelope_lengths import Length, lengths_of, with_lengths
 from rag_migration_pipeline.envelope_notes import Notes, open_envelope, original_id, seal
 from rag_migration_pipeline.errors import RecordRejectedError
 from rag_migration_pipeline.ids import IdRule
 from rag_migration_pipeline.payloads import ENVELOPE_KEY, encode, has_typed, natural_form
 from rag_migration_pipeline.records import (
     CollectionSpec,
-    DenseColumn,
     Payload,
     RecordBatch,
     RecordId,
     Rejection,
-    VectorColumn,
     id_from_text,
     id_text,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
+from rag_migration_pipeline.vectors import FLOAT32, converted
 
 __all__ = ["ENVELOPE_KEY", "Layout", "layout_of", "original_id", "pack", "pack_some", "unpack"]
 
 STAGE = "pack"
-
-UNIT_LENGTH_TOLERANCE = 5e-7
-"""A length this near to 1 is 1. What Qdrant normalised is off by up to 1.3e-7 (qdrant-edge-py 0.9.0, 4 to 1,536
-dimensions), and it leaves vectors within 5e-7 as they are (``is_length_zero_or_normalized``: 1e-6 of the square)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,7 @@ class Layout:
             that others wrote into a field that may be null).
         payload: Rules for payload values, with the collection's own field names reserved.
         normalised: Names of vectors of which the store keeps the direction only.
+        element_types: Vector name -> element type in which the store keeps it.
         has_partitions: Whether the store keeps a record's partition.
         has_envelope: Whether records are given an envelope.
     """
@@ -63,6 +58,7 @@ class Layout:
     text_fields: frozenset[str]
     payload: PayloadRules
     normalised: frozenset[str]
+    element_types: Mapping[str, str] = field(default_factory=dict)
     has_partitions: bool = False
     has_envelope: bool = True
 
@@ -78,7 +74,7 @@ def layout_of(
         document_key: The store's setting of that name.
         has_envelope: Whether records that are written get an envelope; those that have one are read with it always.
     """
-    typed = {field.name for field in spec.fields if field.type == "string"}
+    typed = {item.name for item in spec.fields if item.type == "string"}
     reserved = set(capabilities.payload.reserved_keys) | ({ENVELOPE_KEY} if has_envelope else set())
     reserved |= {name for name in (spec.id_field, spec.settings.get("vector_field")) if name}
     reserved |= set(spec.settings.get("vector_fields", {}).values())
@@ -88,7 +84,8 @@ def layout_of(
         document_key=None if capabilities.has_documents else document_key,
         text_fields=frozenset(typed & {document_key, ENVELOPE_KEY}),
         payload=rules,
-        normalised=frozenset(v.name for v in spec.vectors if v.metric in capabilities.normalised_metrics),
+        normalised=frozenset(vector.name for vector in spec.vectors if capabilities.is_normalised(vector)),
+        element_types={vector.name: vector.dtype for vector in spec.vectors},
         has_partitions=capabilities.has_partitions,
         has_envelope=has_envelope,
     )
@@ -102,7 +99,8 @@ def pack(batch: RecordBatch, layout: Layout) -> RecordBatch:
         layout: How the target holds them.
 
     Returns:
-        A batch with the same vectors (same arrays), native ids, and payloads with the envelope where one is needed.
+        A batch with the same vectors (same arrays, or in the target's element type), native ids, and payloads with the
+        envelope where one is needed.
 
     Raises:
         RecordRejectedError: Some records cannot be packed; names them (see `pack_some`).
@@ -134,7 +132,7 @@ def pack_some(batch: RecordBatch, layout: Layout) -> tuple[RecordBatch, Sequence
 
 def _pack_rows(batch: RecordBatch, layout: Layout) -> tuple[RecordBatch, dict[int, str]]:
     """Pack all records; those with a reason are left half-packed."""
-    norms = _norms(batch.vectors, layout.normalised) if layout.has_envelope else {}
+    norms = lengths_of(batch.vectors, layout.normalised, layout.element_types) if layout.has_envelope else {}
     ids: list[RecordId] = []
     payloads: list[Payload] = []
     originals = _documents_of(batch)
@@ -164,7 +162,9 @@ def _pack_rows(batch: RecordBatch, layout: Layout) -> tuple[RecordBatch, dict[in
             payload.setdefault(ENVELOPE_KEY, "")
         payloads.append(payload)
     held = documents if layout.document_key is None else None
-    return RecordBatch(ids, batch.vectors, payloads, held, batch.partitions if layout.has_partitions else None), reasons
+    types = layout.element_types
+    vectors = {name: converted(column, types.get(name, FLOAT32)) for name, column in batch.vectors.items()}
+    return RecordBatch(ids, vectors, payloads, held, batch.partitions if layout.has_partitions else None), reasons
 
 
 def _note(payload: Payload, native: RecordId, notes: Notes, layout: Layout) -> None:
@@ -247,7 +247,7 @@ def unpack(batch: RecordBatch, layout: Layout) -> RecordBatch:
     ids = list(batch.ids)
     payloads: list[Payload] = []
     documents = _documents_of(batch)
-    scales: dict[str, dict[int, float]] = {}
+    scales: dict[str, dict[int, Length]] = {}
     partitions: dict[int, str] = {}
     for row, stored in enumerate(batch.payloads):
         payload = dict(stored)
@@ -264,7 +264,7 @@ def unpack(batch: RecordBatch, layout: Layout) -> RecordBatch:
             if "part" in notes:
                 partitions[row] = notes["part"]
         payloads.append(payload)
-    vectors = _rescale(batch.vectors, {name: rows for name, rows in scales.items() if name in layout.normalised})
+    vectors = with_lengths(batch.vectors, {name: rows for name, rows in scales.items() if name in layout.normalised})
     return RecordBatch(ids, vectors, payloads, documents, _unpack_partitions(batch, partitions))
 
 
@@ -309,35 +309,3 @@ def _unpack_document(payload: Payload, key: str, notes: Notes, text_fields: froz
     value = payload.get(key)
     is_document = isinstance(value, str) or (value is None and key in text_fields)
     return payload.pop(key, None) if is_document else None
-
-
-def _norms(vectors: Mapping[str, VectorColumn], names: frozenset[str]) -> dict[str, list[float | None]]:
-    """Return per vector the lengths worth keeping: None where it is 1, 0 or not finite."""
-    norms: dict[str, list[float | None]] = {}
-    for name in names:
-        column = vectors.get(name)
-        if not isinstance(column, DenseColumn):
-            continue
-        lengths = np.sqrt(np.einsum("ij,ij->i", column.values, column.values, dtype=np.float64))
-        keep = np.isfinite(lengths) & (lengths > 0) & (np.abs(lengths - 1) > UNIT_LENGTH_TOLERANCE)
-        norms[name] = [float(length) if kept else None for length, kept in zip(lengths, keep, strict=True)]
-    return norms
-
-
-def _rescale(vectors: Mapping[str, VectorColumn], scales: dict[str, dict[int, float]]) -> Mapping[str, VectorColumn]:
-    """Give vectors the lengths they had; computed in float64, kept as float32."""
-    if not scales:
-        return vectors
-    scaled = dict(vectors)
-    for name, rows in scales.items():
-        column = vectors.get(name)
-        if isinstance(column, DenseColumn):
-            factors = np.ones(len(column.values))
-            index = np.fromiter(rows, dtype=np.intp)
-            stored = column.values[index].astype(np.float64)
-            lengths = np.linalg.norm(stored, axis=1)
-            wanted = np.fromiter(rows.values(), dtype=np.float64)
-            factors[index] = np.divide(wanted, lengths, out=np.ones_like(wanted), where=lengths > 0)
-            values = (column.values * factors[:, None]).astype(np.float32)
-            scaled[name] = DenseColumn(values, column.present)
-    return scaled

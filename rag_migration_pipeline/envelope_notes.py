@@ -10,7 +10,8 @@ and what is made of them (``envelope.py``).
     id       the original id as `records.id_text`, where the target's id does not say it
     doc      the original document, where the document key does not say it (null: there was none)
     key      "user" where a user's own key stands under the document key
-    norm     per vector name, the length of a vector of which the target keeps the direction only
+    norm     per vector name, the length of a vector of which the target keeps the direction only; of a multi-vector the
+             list of all its lengths
     payload  the keys that the target cannot hold, with their values
     typed    the keys that stand in the payload in their natural form, with the values that they had
     part     the partition that the record was in
@@ -85,5 +86,9 @@ def _is_whole(notes: Notes) -> bool:
         and isinstance(notes.get("typed", {}), dict)
         and isinstance(notes.get("part", ""), str)
         and isinstance(lengths, dict)
-        and all(isinstance(length, float) for length in lengths.values())
+        and all(_is_length(length) for length in lengths.values())
     )
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, list) and all(isinstance(item, float) for item in value))

@@ -24,6 +24,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.spec import Conflict, Migration
 from rag_migration_pipeline.stores.capabilities import Capabilities
+from rag_migration_pipeline.vectors import FLOAT32, WIDENED
 
 SHOWN = 10
 """How many ids an error message names."""
@@ -145,20 +146,30 @@ def _vector_problems(source: CollectionSpec, capabilities: Capabilities) -> list
         label = f"vector {vector.name!r}" if vector.name else "the vector"
         if vector.kind not in capabilities.vector_kinds:
             problems.append(f"{label} is {vector.kind}, {capabilities.store} is not written with such vectors yet")
-        elif vector.kind is not VectorKind.DENSE:
-            problems.append(f"{label} is {vector.kind}, only dense vectors are carried yet")
-        elif vector.metric not in capabilities.metrics:
-            known = ", ".join(sorted(capabilities.metrics))
+        elif held_vector(vector, capabilities) is None:
+            problems.append(f"{label} is of {vector.dtype}, which {capabilities.store} does not hold")
+        elif vector.metric not in capabilities.metrics_of(vector):
+            known = ", ".join(sorted(capabilities.metrics_of(vector)))
             problems.append(f"{label} has the metric {vector.metric}, {capabilities.store} has {known}")
-        if vector.kind is VectorKind.DENSE and vector.dimension is None:
+        if vector.modifier is not None and vector.modifier not in capabilities.sparse_modifiers:
+            problems.append(f"{label} has the modifier {vector.modifier}, which {capabilities.store} does not have")
+        if vector.kind is not VectorKind.SPARSE and vector.dimension is None:
             problems.append(f"{label} has no dimension yet: the source is empty")
-        if vector.kind is VectorKind.DENSE and vector.dtype != "float32":
-            problems.append(f"{label} is of {vector.dtype}, only float32 is carried yet")
         if vector.name and not capabilities.has_named_vectors and len(source.vectors) == 1:
             problems.append(f"{label} is named, {capabilities.store} holds one unnamed vector")
         if capabilities.max_dimension and vector.dimension and vector.dimension > capabilities.max_dimension:
             problems.append(f"{label} has dimension {vector.dimension}, at most {capabilities.max_dimension} fit")
     return problems
+
+
+def held_vector(vector: VectorSpec, capabilities: Capabilities) -> VectorSpec | None:
+    """Return how a store holds a vector with all its values: in its own element type, in float32, or (None) not at all.
+
+    Every float16, bfloat16, int8 or uint8 is a float32 as well.
+    """
+    if capabilities.has_type(vector.kind, vector.dtype):
+        return vector
+    return replace(vector, dtype=FLOAT32) if vector.dtype in WIDENED else None
 
 
 def _name_problems(name: str, capabilities: Capabilities) -> list[str]:
@@ -183,7 +194,7 @@ def _mismatches(source: CollectionSpec, target: CollectionSpec) -> list[str]:
     return problems
 
 
-_COMPARED = ("dimension", "metric", "kind", "dtype")
+_COMPARED = ("dimension", "metric", "kind", "dtype", "modifier")
 
 
 def fits(wanted: VectorSpec, found: VectorSpec) -> bool:
@@ -192,7 +203,12 @@ def fits(wanted: VectorSpec, found: VectorSpec) -> bool:
 
 
 def _is_same(what: str, expected: object, got: object) -> bool:
-    """Compare one property; a dimension that is None is still open (Chroma: before the first record)."""
+    """Compare one property.
+
+    A dimension that is None is still open (Chroma: before the first record); float32 holds what smaller types do.
+    """
+    if what == "dtype" and got == FLOAT32 and expected in WIDENED:
+        return True
     return expected == got or (what == "dimension" and got is None)
 
 
@@ -210,6 +226,7 @@ def _new_target(
     return replace(
         source,
         name=migration.target_collection,
+        vectors=tuple(held_vector(vector, capabilities) or vector for vector in source.vectors),
         id_kinds=kinds,
         fields=fields,
         settings={},

@@ -4,12 +4,12 @@ Belongs here: the columns of a receipt, writing and reading it. Does not belong 
 (``steps/validate.py``).
 
 One Arrow file per range, one row per record: ``id`` (as the target names it), ``source_id`` (null where it is the
-same), ``content`` (16 bytes: digest of payload and document) and per dense vector ``vector:<name>`` (16 bytes: digest
-of the float32 bytes) or, where the target does not keep vectors bit for bit, ``sketch:<name>`` (9 float64: see
+same), ``content`` (16 bytes: digest of payload and document) and per vector ``vector:<name>`` (16 bytes: digest of
+its numbers) or, where the target does not keep that vector bit for bit, ``sketch:<name>`` (9 float64: see
 ``digests.py``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from rag_migration_pipeline.digests import (
     digest_vectors,
     sketch_vectors,
 )
-from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId, id_from_text, id_text
+from rag_migration_pipeline.records import RecordBatch, RecordId, SparseColumn, id_from_text, id_text
 from rag_migration_pipeline.state import write_atomically
 
 _IDS_DIGEST = "ids_digest"
@@ -58,22 +58,24 @@ class Receipt:
         return len(self.ids)
 
 
-def make_receipt(expected: RecordBatch, source_ids: Sequence[RecordId], *, is_exact: bool) -> Receipt:
+def make_receipt(
+    expected: RecordBatch, source_ids: Sequence[RecordId], *, inexact: Collection[str] = frozenset()
+) -> Receipt:
     """Return the receipt of records as the target was given them.
 
     Args:
         expected: Packed records.
         source_ids: The source's id of each.
-        is_exact: Whether the target keeps vectors bit for bit; otherwise they are sketched.
+        inexact: Names of the vectors that the target does not keep bit for bit; they are sketched. Never sparse ones.
     """
-    dense = {name: column for name, column in expected.vectors.items() if isinstance(column, DenseColumn)}
-    return Receipt(
-        ids=list(expected.ids),
-        source_ids=list(source_ids),
-        contents=digest_contents(expected),
-        vectors={name: digest_vectors(column) for name, column in dense.items()} if is_exact else {},
-        sketches={} if is_exact else {name: sketch_vectors(column) for name, column in dense.items()},
-    )
+    vectors: dict[str, Sequence[bytes]] = {}
+    sketches: dict[str, npt.NDArray[np.float64]] = {}
+    for name, column in expected.vectors.items():
+        if name in inexact and not isinstance(column, SparseColumn):
+            sketches[name] = sketch_vectors(column)
+        else:
+            vectors[name] = digest_vectors(column)
+    return Receipt(list(expected.ids), list(source_ids), digest_contents(expected), vectors, sketches)
 
 
 def join_receipts(parts: Iterable[Receipt]) -> Receipt:

@@ -112,7 +112,8 @@ class VectorSpec:
     Attributes:
         dimension: Components per dense vector; None where the layout has none (sparse).
         metric: The metric *read from the store*.
-        dtype: Element type as the store declares it: float32, float16, bfloat16, int8, uint8, binary.
+        dtype: Element type in which the store keeps the vector: float32, float16, bfloat16, int8, uint8, binary.
+        modifier: What a search makes of sparse values before it compares them: idf (Qdrant), or None.
     """
 
     dimension: int | None
@@ -120,6 +121,7 @@ class VectorSpec:
     name: str = DEFAULT_VECTOR
     kind: VectorKind = VectorKind.DENSE
     dtype: str = "float32"
+    modifier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ class DenseColumn:
     """Dense vectors of one name for all records of a batch.
 
     Attributes:
-        values: C-contiguous array of shape (n_records, dimension), float32 unless the spec declares another dtype.
+        values: C-contiguous array of shape (n_records, dimension), of the NumPy type that carries the spec's dtype
+            (``vectors.ELEMENT_TYPES``); binary: (n_records, dimension / 8).
         present: Boolean mask of shape (n_records,), or None where every record has the vector. Rows that are absent
             are zero in ``values``.
     """
@@ -208,7 +211,10 @@ class DenseColumn:
 
 @dataclass(frozen=True)
 class SparseColumn:
-    """Sparse vectors of one name: per record index and value arrays of equal length, or None where absent."""
+    """Sparse vectors of one name: per record index and value arrays of equal length, or None where absent.
+
+    Each index comes once, in any order; the order means nothing. A value of zero is an entry like any other.
+    """
 
     indices: tuple[npt.NDArray[np.uint32] | None, ...]
     values: tuple[Float32Array | None, ...]
@@ -220,9 +226,12 @@ class SparseColumn:
 
 @dataclass(frozen=True)
 class MultiColumn:
-    """Multi-vectors of one name: per record a float32 array of shape (n_vectors, dimension), or None where absent."""
+    """Multi-vectors of one name: per record an array of shape (n_vectors, dimension), or None where absent.
 
-    values: tuple[Float32Array | None, ...]
+    The arrays are of the type that carries the spec's dtype, as in `DenseColumn`; there is at least one vector.
+    """
+
+    values: tuple[npt.NDArray[Any] | None, ...]
 
     def take(self, rows: npt.NDArray[np.intp]) -> "MultiColumn":
         """Return the rows at these positions (an array of integer positions), in that order."""
@@ -290,8 +299,10 @@ class RecordBatch:
             if isinstance(column, DenseColumn):
                 present = None if column.present is None else column.present[start:stop]
                 columns[name] = DenseColumn(column.values[start:stop], present)
+            elif isinstance(column, SparseColumn):
+                columns[name] = SparseColumn(column.indices[start:stop], column.values[start:stop])
             else:
-                columns[name] = column.take(np.arange(start, min(stop, len(self))))
+                columns[name] = MultiColumn(column.values[start:stop])
         documents = None if self.documents is None else self.documents[start:stop]
         partitions = None if self.partitions is None else self.partitions[start:stop]
         source_ids = None if self.source_ids is None else self.source_ids[start:stop]

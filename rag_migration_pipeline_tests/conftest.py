@@ -8,7 +8,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-LAW_MODULES = ("reading", "writing", "values", "schema", "errors", "source", "life", "persistence")
+LAW_MODULES = ("reading", "writing", "values", "vectors", "schema", "errors", "source", "life", "persistence")
 # Before their import, so that a failing law shows the values that it compared.
 pytest.register_assert_rewrite(*(f"rag_migration_pipeline_tests.contract.laws_{name}" for name in LAW_MODULES))
 

@@ -103,6 +103,7 @@ def report_metadata(report: Report) -> Mapping[str, Any]:
         "planned": report.planned,
         "records in the source now": report.source_count,
         "ranges": report.ranges,
+        **({"notes": " ".join(report.notes)} if report.notes else {}),
         "report": dg.MetadataValue.json(
             {"identity": report.identity, "validation": report.validation, "proven_at": report.proven_at.isoformat()}
         ),

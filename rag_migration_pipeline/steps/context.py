@@ -3,7 +3,7 @@
 Belongs here: opening and closing those together. Does not belong here: anything that a step does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -46,10 +46,16 @@ class MigrationContext:
         """The target's ids that others wrote, as of the manifest; read when first asked for."""
         return frozenset(read_known_ids(self.state, self.manifest))
 
-    @property
-    def has_exact_vectors(self) -> bool:
-        """Whether the target keeps vectors bit for bit."""
-        return self.target.capabilities.vector_tolerance == 0.0 and not self.target_layout.normalised
+    @cached_property
+    def tolerances(self) -> Mapping[str, float]:
+        """How far off each of the target's vectors may be, by name; 0.0 is bit for bit."""
+        vectors = self.target.spec(self.migration.target_collection).vectors
+        return {vector.name: self.target.capabilities.tolerance_of(vector) for vector in vectors}
+
+    @cached_property
+    def inexact_vectors(self) -> frozenset[str]:
+        """Names of the vectors that the target does not keep bit for bit."""
+        return self.target_layout.normalised | {name for name, tolerance in self.tolerances.items() if tolerance}
 
     @property
     def page_count(self) -> int:

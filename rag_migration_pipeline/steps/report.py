@@ -17,13 +17,13 @@ from rag_migration_pipeline.digests import digest_contents, digest_vectors, sket
 from rag_migration_pipeline.errors import ManifestError, ValidationError
 from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.receipts import Receipt, read_receipt
-from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId, id_text
+from rag_migration_pipeline.records import RecordBatch, RecordId, SparseColumn, id_text
 from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.manifest import proven_keys, read_left_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
-from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
+from rag_migration_pipeline.steps.validate import HIDDEN, Findings, refuse_unaccounted, total_findings
 
 NAMED = 1_000
 """Most ids of each kind that a report names; the counts are always complete."""
@@ -45,6 +45,7 @@ class Report:
         is_proven: Every record was read back and nothing is missing, extra or changed.
         rejections: Id text and reason of the records that were set aside, at most `NAMED`.
         contradicted: Keys of the ranges in which something is missing or changed; their receipts are withdrawn.
+        notes: What the proof does not contradict and a user of the target should know, one sentence each.
     """
 
     migration: str
@@ -65,6 +66,7 @@ class Report:
     findings: Findings
     rejections: Mapping[str, str] = field(default_factory=dict)
     contradicted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
         """Return the report as indented JSON, with at most `NAMED` ids of each kind."""
@@ -147,11 +149,11 @@ def compare_with_receipt(context: MigrationContext, receipt: Receipt) -> Finding
     asked = (receipt.ids[rows.start : rows.stop] for rows in pages)
     answers = context.target.fetch_pages(context.migration.target_collection, asked)
     for rows, found in zip(pages, answers, strict=True):
-        parts.append(_compare_page(receipt, rows, found, context.target_layout.normalised))
+        parts.append(_compare_page(context, receipt, rows, found))
     return total_findings(parts)
 
 
-def _compare_page(receipt: Receipt, rows: range, found: RecordBatch, normalised: frozenset[str]) -> Findings:
+def _compare_page(context: MigrationContext, receipt: Receipt, rows: range, found: RecordBatch) -> Findings:
     places = {receipt.ids[row]: row for row in rows}
     order = np.array([places[record_id] for record_id in found.ids], dtype=np.intp)
     present = set(found.ids)
@@ -161,20 +163,25 @@ def _compare_page(receipt: Receipt, rows: range, found: RecordBatch, normalised:
         if digest != receipt.contents[order[position]]:
             changed[id_text(found.ids[position])] = "payload or document"
     for name in receipt.vectors.keys() | receipt.sketches.keys():
-        for position in _changed_vectors(receipt, name, order, found, is_normalised=name in normalised):
+        for position in _changed_vectors(context, receipt, name, order, found):
             changed.setdefault(id_text(found.ids[position]), f"vector {name!r}" if name else "vector")
     return Findings(len(found), missing, (), changed)
 
 
 def _changed_vectors(
-    receipt: Receipt, name: str, order: npt.NDArray[np.intp], found: RecordBatch, *, is_normalised: bool
+    context: MigrationContext, receipt: Receipt, name: str, order: npt.NDArray[np.intp], found: RecordBatch
 ) -> list[int]:
     """Return the positions of the found records whose vector is not the receipt's."""
     column = found.vectors.get(name)
-    if not isinstance(column, DenseColumn):
+    if column is None or (name in receipt.sketches and isinstance(column, SparseColumn)):
         return list(range(len(found)))
-    if name in receipt.sketches:
-        differs = sketches_differ(receipt.sketches[name][order], sketch_vectors(column), is_normalised=is_normalised)
+    if name in receipt.sketches and not isinstance(column, SparseColumn):
+        differs = sketches_differ(
+            receipt.sketches[name][order],
+            sketch_vectors(column),
+            is_normalised=name in context.target_layout.normalised,
+            tolerance=context.tolerances.get(name, 0.0),
+        )
         return [int(row) for row in np.flatnonzero(differs)]
     expected = receipt.vectors[name]
     return [p for p, digest in enumerate(digest_vectors(column)) if digest != expected[order[p]]]
@@ -213,6 +220,17 @@ def _make_report(
         is_proven=findings.is_clean and validation is Validation.FULL and not account.is_over_budget,
         findings=findings,
         rejections={id_text(item.record_id): item.reason for item in account.rejections[:NAMED]},
+        notes=_notes(context, counts),
+    )
+
+
+def _notes(context: MigrationContext, counts: dict[str, int]) -> tuple[str, ...]:
+    hidden = counts.get(HIDDEN, 0)
+    if not hidden:
+        return ()
+    store = context.target.capabilities.store
+    return (
+        f"{hidden} zero vectors under cosine are in the target as they were, and searches in {store} pass them over.",
     )
 
 

@@ -10,21 +10,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from rag_migration_pipeline.digests import unit_rows
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.events import RangeProven
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.receipts import Receipt, join_receipts, make_receipt, write_receipt
-from rag_migration_pipeline.records import DenseColumn, Float32Array, RecordBatch, RecordId, Rejection, id_text
+from rag_migration_pipeline.records import Metric, RecordBatch, RecordId, Rejection, id_text
 from rag_migration_pipeline.spec import Validation
+from rag_migration_pipeline.steps.compare import changed_rows, zero_rows
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch
 from rag_migration_pipeline.steps.timing import report_batch
 
 SHOWN = 10
-BoolArray = npt.NDArray[np.bool_]
+HIDDEN = "hidden_from_search"
+"""Name of a receipt's count of records with a zero vector that searches pass over."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,14 @@ def validate_batches(
     ):
         packed, rejections, expected, source_ids = waiting.popleft()
         findings = Findings() if found is None else _compare_with_target(context, expected, found)
-        receipt = make_receipt(expected, source_ids, is_exact=context.has_exact_vectors)
+        receipt = make_receipt(expected, source_ids, inexact=context.inexact_vectors)
         receipt.counts.update(
             written=len(expected),
             skipped=len(packed.skipped),
             rejected=len(packed.rejections) + len(rejections),
             compared=findings.compared,
         )
+        receipt.counts.update(_count_hidden(context, expected))
         report_batch(context, range_key, "validate", expected, time.perf_counter() - begun - loading_s)
         yield findings, receipt
         begun, loading_s = time.perf_counter(), 0.0
@@ -168,7 +169,7 @@ def refuse_unaccounted(context: MigrationContext, range_key: str, counts: Mappin
 
 
 def compare_batches(
-    expected: RecordBatch, found: RecordBatch, normalised: frozenset[str], tolerance: float
+    expected: RecordBatch, found: RecordBatch, normalised: frozenset[str], tolerances: Mapping[str, float]
 ) -> Findings:
     """Compare two batches record by record: ids, then payload and document, then vectors.
 
@@ -176,7 +177,8 @@ def compare_batches(
         expected: What should be there.
         found: What is there, in any order.
         normalised: Names of vectors of which only the direction is compared.
-        tolerance: Largest relative difference of a vector, ||found - expected|| / ||expected||; 0.0 means equal.
+        tolerances: Vector name -> largest relative difference, ||found - expected|| / ||expected||; a vector that is
+            not named, or with 0.0, must be equal.
     """
     places = {record_id: row for row, record_id in enumerate(found.ids)}
     twice = {id_text(record_id) for row, record_id in enumerate(found.ids) if places[record_id] != row}
@@ -189,9 +191,21 @@ def compare_batches(
     right = found if order == list(range(len(found))) else found.take(order)
     changed = _changed_contents(left, right) | dict.fromkeys(sorted(twice), "is there more than once")
     for name in left.vectors.keys() | right.vectors.keys():
-        for row in _changed_vectors(left, right, name, normalised, tolerance):
+        columns, tolerance = (left.vectors.get(name), right.vectors.get(name)), tolerances.get(name, 0.0)
+        differs = changed_rows(*columns, len(left), is_normalised=name in normalised, tolerance=tolerance)
+        for row in np.flatnonzero(differs).tolist():
             changed.setdefault(id_text(left.ids[row]), f"vector {name!r}" if name else "vector")
     return Findings(len(left), missing, extra, changed)
+
+
+def _count_hidden(context: MigrationContext, expected: RecordBatch) -> dict[str, int]:
+    """Return how many records the target holds and no search there finds, where there are any."""
+    if not context.target.capabilities.hides_zero_vectors:
+        return {}
+    vectors = context.target.spec(context.migration.target_collection).vectors
+    names = [v.name for v in vectors if v.metric is Metric.COSINE and v.name in expected.vectors]
+    hidden = sum(int(zero_rows(expected.vectors[name]).sum()) for name in names)
+    return {HIDDEN: hidden} if hidden else {}
 
 
 def _none(_ids: Sequence[RecordId]) -> None:
@@ -199,8 +213,7 @@ def _none(_ids: Sequence[RecordId]) -> None:
 
 
 def _compare_with_target(context: MigrationContext, expected: RecordBatch, found: RecordBatch) -> Findings:
-    layout, tolerance = context.target_layout, context.target.capabilities.vector_tolerance
-    return compare_batches(expected, found, layout.normalised, tolerance)
+    return compare_batches(expected, found, context.target_layout.normalised, context.tolerances)
 
 
 def _without(packed: PackedBatch, rejections: Sequence[Rejection]) -> tuple[RecordBatch, Sequence[RecordId]]:
@@ -234,39 +247,3 @@ def _payload_difference(before: Mapping[str, object], after: Mapping[str, object
         if key not in before or key not in after or encode(before[key]) != encode(after[key])
     ]
     return f"payload keys {', '.join(map(repr, keys[:5]))}"
-
-
-def _changed_vectors(
-    left: RecordBatch, right: RecordBatch, name: str, normalised: frozenset[str], tolerance: float
-) -> list[int]:
-    a, b = left.vectors.get(name), right.vectors.get(name)
-    if not isinstance(a, DenseColumn) or not isinstance(b, DenseColumn) or a.values.shape != b.values.shape:
-        return list(range(len(left)))
-    rows = changed_rows(a, b, is_normalised=name in normalised, tolerance=tolerance)
-    return [int(row) for row in np.flatnonzero(rows)]
-
-
-def changed_rows(a: DenseColumn, b: DenseColumn, *, is_normalised: bool, tolerance: float) -> BoolArray:
-    """Return a mask of shape (n_records,): which vectors differ by more than the tolerance, or in presence."""
-    different: BoolArray
-    if not is_normalised and tolerance == 0.0:
-        different = ~((a.values == b.values) | (np.isnan(a.values) & np.isnan(b.values))).all(axis=1)
-        return different | _presence_differs(a, b)
-    widen = unit_rows if is_normalised else _as_float64
-    before, after = widen(a.values), widen(b.values)
-    allowed = tolerance * np.linalg.norm(before, axis=1)
-    # Written so that NaN on either side counts as a difference.
-    different = ~(np.linalg.norm(after - before, axis=1) <= allowed)
-    return different | _presence_differs(a, b)
-
-
-def _as_float64(values: Float32Array) -> npt.NDArray[np.float64]:
-    return values.astype(np.float64)
-
-
-def _presence_differs(a: DenseColumn, b: DenseColumn) -> BoolArray:
-    ones = np.ones(len(a.values), dtype=np.bool_)
-    before = ones if a.present is None else a.present
-    after = ones if b.present is None else b.present
-    different: BoolArray = before != after
-    return different

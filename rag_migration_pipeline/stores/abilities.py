@@ -12,6 +12,7 @@ from typing import Any
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, UINT64_MAX, VectorKind
 from rag_migration_pipeline.stores import chroma_schema, memory, milvus_capabilities, qdrant_schema
 from rag_migration_pipeline.stores.capabilities import Capabilities, ListRule
+from rag_migration_pipeline.vectors import FLOAT32
 
 _CHROMA_BATCH_COUNT = 5_461  # what Chroma 1.5.9 says, as folder and as server
 
@@ -45,8 +46,14 @@ def _limit(value: int | None, unit: str = "") -> str:
 
 
 def _kept_vectors(held: Capabilities) -> str:
-    how = "bit for bit" if held.vector_tolerance == 0 else f"within {held.vector_tolerance:g}"
-    return f"{how}; direction only under {_names(held.normalised_metrics)}" if held.normalised_metrics else how
+    if held.vector_tolerance == 0:
+        return "bit for bit"
+    how = f"bit for bit; within {held.vector_tolerance:g} under {_names(held.inexact_metrics)}"
+    return f"{how}, direction only" if held.normalised_metrics else how
+
+
+def _element_types(held: Capabilities) -> str:
+    return _names({FLOAT32} | {dtype for kind, dtype in held.other_types if kind is VectorKind.DENSE})
 
 
 def _integers(held: Capabilities) -> str:
@@ -86,6 +93,7 @@ ROWS: Mapping[str, Callable[[Capabilities], str]] = {
     "vectors come back": _kept_vectors,
     "named vectors": lambda held: _yes(held.has_named_vectors),
     "records without a vector": lambda held: _yes(held.has_partial_vectors),
+    "element types": _element_types,
     "sparse vectors": lambda held: _yes(VectorKind.SPARSE in held.vector_kinds),
     "multi-vectors": lambda held: _yes(VectorKind.MULTI in held.vector_kinds),
     "NaN or infinite components": lambda held: _yes(held.has_non_finite_vectors),

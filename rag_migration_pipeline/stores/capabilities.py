@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from rag_migration_pipeline.payloads import has_typed
-from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, FieldSpec, IdKind, Metric, VectorKind
+from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, FieldSpec, IdKind, Metric, VectorKind, VectorSpec
 from rag_migration_pipeline.stores.decimal_floats import survives_decimal_text
+from rag_migration_pipeline.vectors import BINARY, FLOAT16_ROUNDING, FLOAT32, element_type
 
 
 class ListRule(StrEnum):
@@ -217,10 +218,20 @@ class Capabilities:
         store: chroma, qdrant, milvus or memory.
         form: How it is reached: folder, server, edge, file, process.
         id_kinds: Kinds of ids that some collection of this store can hold.
-        metrics: Metrics that a dense vector can have.
-        normalised_metrics: Metrics for which the store keeps the direction only (vectors come back with length 1).
-        vector_tolerance: Largest relative difference ||stored - given|| / ||given|| (after normalisation where the
-            store normalises); 0.0 means bit for bit as float32.
+        metrics: Metrics that dense vectors (not binary ones) and multi-vectors can have.
+        sparse_metrics: Metrics that sparse vectors can have.
+        binary_metrics: Metrics that binary vectors can have.
+        vector_kinds: Kinds of vectors; each can be of float32.
+        other_types: Further element types, each with its kind, in which the store keeps vectors.
+        sparse_modifiers: Modifiers that sparse vectors can have (`records.VectorSpec`).
+        has_named_vectors: Several vectors per record, by name.
+        has_partial_vectors: A record may miss some of its collection's vectors, or all of them.
+        has_non_finite_vectors: NaN and infinite components are kept, except where only the direction is.
+        normalised_metrics: Metrics for which the store keeps the direction of floats only (they come back at length 1).
+        inexact_metrics: Metrics under which vectors are not kept bit for bit, but within the tolerance.
+        vector_tolerance: Largest relative difference ||stored - given|| / ||given|| of vectors with such a metric
+            (after normalisation where the store normalises); 0.0 means bit for bit as float32.
+        hides_zero_vectors: Records with a zero vector under cosine are kept, and no search finds them.
         has_documents: The store has a document beside the payload; elsewhere it travels under the document key.
         has_partitions: A collection's records are in named partitions (`RecordBatch.partitions`).
         has_typed_text_fields: Document and envelope need typed text fields in the schema (non-null, in UTF-8 bytes).
@@ -242,12 +253,18 @@ class Capabilities:
     id_kinds: frozenset[IdKind]
     metrics: frozenset[Metric]
     payload: PayloadRules
+    sparse_metrics: frozenset[Metric] = frozenset({Metric.DOT})
+    binary_metrics: frozenset[Metric] = frozenset({Metric.HAMMING, Metric.JACCARD})
     vector_kinds: frozenset[VectorKind] = frozenset({VectorKind.DENSE})
+    other_types: frozenset[tuple[VectorKind, str]] = frozenset()
+    sparse_modifiers: frozenset[str] = frozenset()
     has_named_vectors: bool = False
     has_partial_vectors: bool = False
     has_non_finite_vectors: bool = False
     normalised_metrics: frozenset[Metric] = frozenset()
+    inexact_metrics: frozenset[Metric] = frozenset({Metric.COSINE})
     vector_tolerance: float = 0.0
+    hides_zero_vectors: bool = False
     has_documents: bool = False
     has_partitions: bool = False
     has_typed_text_fields: bool = False
@@ -264,3 +281,30 @@ class Capabilities:
     concurrent_readers: int = 1
     concurrent_writers: int = 1
     is_embedded: bool = False
+
+    def has_type(self, kind: VectorKind, dtype: str) -> bool:
+        """Return whether the store keeps vectors of that kind in that element type."""
+        return kind in self.vector_kinds and (dtype == FLOAT32 or (kind, dtype) in self.other_types)
+
+    def metrics_of(self, vector: VectorSpec) -> frozenset[Metric]:
+        """Return the metrics that a vector of that kind and element type can have."""
+        if vector.kind is VectorKind.SPARSE:
+            return self.sparse_metrics
+        return self.binary_metrics if vector.dtype == BINARY else self.metrics
+
+    def is_normalised(self, vector: VectorSpec) -> bool:
+        """Return whether the store keeps the direction of that vector only; of integers it keeps all (Qdrant)."""
+        is_float = element_type(vector.dtype).kind == "f" and vector.kind is not VectorKind.SPARSE
+        return is_float and vector.metric in self.normalised_metrics
+
+    def tolerance_of(self, vector: VectorSpec) -> float:
+        """Return the largest relative difference of a vector that was stored; 0.0 means bit for bit.
+
+        A vector that the store normalises before it rounds to float16 is off by that rounding; otherwise a float16
+        vector is given as float16 and kept as it is.
+        """
+        if vector.kind is VectorKind.SPARSE or element_type(vector.dtype).kind != "f":
+            return 0.0
+        if vector.dtype != FLOAT32 and self.is_normalised(vector):
+            return FLOAT16_ROUNDING
+        return self.vector_tolerance if vector.metric in self.inexact_metrics else 0.0

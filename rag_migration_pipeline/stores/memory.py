@@ -12,7 +12,7 @@ import copy
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -33,13 +33,13 @@ from rag_migration_pipeline.records import (
     RecordBatch,
     RecordId,
     RecordRange,
-    SparseColumn,
     VectorColumn,
     VectorKind,
     VectorSpec,
 )
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
+from rag_migration_pipeline.vectors import ELEMENT_TYPES, column_of, converted
 
 _ANY_INT = 2**1024  # Python's integers have no bounds; the rules want some
 
@@ -48,8 +48,12 @@ CAPABILITIES = Capabilities(
     form="process",
     id_kinds=frozenset(IdKind),
     metrics=frozenset(Metric),
+    sparse_metrics=frozenset(Metric),
+    binary_metrics=frozenset(Metric),
     payload=PayloadRules(int_min=-_ANY_INT, int_max=_ANY_INT, has_non_finite=True, has_surrogates=True, has_typed=True),
     vector_kinds=frozenset(VectorKind),
+    other_types=frozenset((kind, dtype) for kind in (VectorKind.DENSE, VectorKind.MULTI) for dtype in ELEMENT_TYPES),
+    sparse_modifiers=frozenset({"idf"}),
     has_named_vectors=True,
     has_partial_vectors=True,
     has_non_finite_vectors=True,
@@ -58,9 +62,6 @@ CAPABILITIES = Capabilities(
     concurrent_readers=4,
     concurrent_writers=4,
 )
-
-_ELEMENT_TYPES: Mapping[str, type] = {"float16": np.float16, "int8": np.int8, "uint8": np.uint8, "binary": np.uint8}
-"""Declared element type -> NumPy's; float32 for all others (NumPy has no bfloat16)."""
 
 
 @dataclass(frozen=True)
@@ -234,8 +235,11 @@ class MemoryStore(VectorStore):
         """See `VectorStore.write`."""
         with self._space.lock:
             held = self._collection(collection)
+            types = {vector.name: vector.dtype for vector in held.spec.vectors}
+            columns = {name: converted(column, types[name]) for name, column in batch.vectors.items()}
+            typed = batch.with_columns(vectors=columns)
             for row, record_id in enumerate(batch.ids):
-                held.records[record_id] = _record(batch, row)
+                held.records[record_id] = _record(typed, row)
 
     def delete(self, collection: str, ids: Sequence[RecordId]) -> None:
         """See `VectorStore.delete`."""
@@ -277,6 +281,8 @@ def _problems(spec: CollectionSpec) -> list[str]:
     for vector in spec.vectors:
         if vector.kind is not VectorKind.SPARSE and (vector.dimension is None or vector.dimension < 1):
             problems.append(f"vector {vector.name!r}: expected a dimension of at least 1, got {vector.dimension}")
+        if not CAPABILITIES.has_type(vector.kind, vector.dtype):
+            problems.append(f"vector {vector.name!r}: {vector.kind} vectors of {vector.dtype} are unknown")
     return problems
 
 
@@ -315,22 +321,7 @@ def _batch(spec: CollectionSpec, ids: list[RecordId], records: list[_Record]) ->
 def _column(vector: VectorSpec, records: list[_Record]) -> VectorColumn:
     found = [record.vectors.get(vector.name) for record in records]
     if vector.kind is VectorKind.SPARSE:
-        sparse = [item if isinstance(item, _Sparse) else None for item in found]
-        return SparseColumn(
-            tuple(_copy_of(item, lambda held: held.indices) for item in sparse),
-            tuple(_copy_of(item, lambda held: held.values) for item in sparse),
-        )
-    arrays = [item if isinstance(item, np.ndarray) else None for item in found]
-    if vector.kind is VectorKind.MULTI:
-        return MultiColumn(tuple(None if array is None else array.copy() for array in arrays))
-    element_type = _ELEMENT_TYPES.get(vector.dtype, np.float32)
-    values: npt.NDArray[Any] = np.zeros((len(arrays), vector.dimension or 0), dtype=element_type)
-    for row, array in enumerate(arrays):
-        if array is not None:
-            values[row] = array
-    present = np.array([array is not None for array in arrays], dtype=np.bool_)
-    return DenseColumn(values, None if present.all() else present)
-
-
-def _copy_of(item: _Sparse | None, part: Callable[[_Sparse], npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
-    return None if item is None else part(item).copy()
+        pairs = [(item.indices.copy(), item.values.copy()) if isinstance(item, _Sparse) else None for item in found]
+        return column_of(vector, pairs)
+    arrays = [item.copy() if isinstance(item, np.ndarray) else None for item in found]
+    return column_of(vector, arrays)

@@ -38,6 +38,7 @@ def capabilities_of(*, is_lite: bool, is_embedded: bool, version: tuple[int, ...
         # Dynamic fields keep JSON as it was sent: all of 64 bits, signed and unsigned.
         payload=PayloadRules(int_min=INT64_MIN, int_max=2**64 - 1, reserved_keys=frozenset(reserved)),
         vector_kinds=frozenset({VectorKind.DENSE}),
+        hides_zero_vectors=not is_lite,  # 2.3.5 keeps them and leaves them out of every search; Lite scores them 0
         has_typed_text_fields=True,
         max_text_field_bytes=MAX_VARCHAR_BYTES,
         fields=field_rules(is_lite=is_lite, version=version),

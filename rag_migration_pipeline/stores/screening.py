@@ -26,8 +26,10 @@ from rag_migration_pipeline.records import (
     id_kind,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities
+from rag_migration_pipeline.vectors import all_entries, all_vectors, misfits, presence, row_width
 
 STAGE = "load"
+MAX_SPARSE_INDEX = 2**32 - 1
 
 
 def screen(
@@ -51,7 +53,7 @@ def screen(
         SchemaCompatibilityError: Vector names or dimensions do not fit; this concerns the whole batch.
     """
     check_vectors_fit(batch, spec, has_partial_vectors=capabilities.has_partial_vectors)
-    reasons = _vector_reasons(batch, capabilities)
+    reasons = _vector_reasons(batch, spec, capabilities)
     seen: set[RecordId] = set()
     for position, record_id in enumerate(batch.ids):
         reason = _id_reason(record_id, spec, capabilities)
@@ -119,28 +121,73 @@ def _misfit(column: VectorColumn, vector: VectorSpec) -> str | None:
     if isinstance(column, DenseColumn):
         found = {column.values.shape[1]}
     elif isinstance(column, MultiColumn):
-        found = {array.shape[1] for array in column.values if array is not None}
+        found = {array.shape[1] for array in column.values if array is not None and len(array)}
     else:
         return None
-    wrong = sorted(found - {vector.dimension})
+    wrong = sorted(found - {row_width(vector)})
     return f"vector {vector.name!r}: expected dimension {vector.dimension}, got {wrong[0]}" if wrong else None
 
 
-def _vector_reasons(batch: RecordBatch, capabilities: Capabilities) -> dict[int, str]:
+def _vector_reasons(batch: RecordBatch, spec: CollectionSpec, capabilities: Capabilities) -> dict[int, str]:
+    """Return by row why a store would change a vector or not take it."""
     reasons: dict[int, str] = {}
     for name, column in batch.vectors.items():
-        if not isinstance(column, DenseColumn):
-            continue
-        if not capabilities.has_partial_vectors and column.present is not None:
-            for row in np.flatnonzero(~column.present):
-                reasons[int(row)] = f"the record has no vector {name!r}"
-        if not capabilities.has_non_finite_vectors:
-            # One sum per row finds rows to look at: NaN and infinities survive addition, overflow is looked at twice.
-            with np.errstate(over="ignore", invalid="ignore"):
-                suspects = np.flatnonzero(~np.isfinite(column.values.sum(axis=1, dtype=np.float64)))
-            for row in suspects:
-                if not np.isfinite(column.values[row]).all():
-                    reasons[int(row)] = f"vector {name!r} has NaN or infinite components"
+        vector = spec.vector(name)
+        if not capabilities.has_partial_vectors:
+            for row in np.flatnonzero(~presence(column)).tolist():
+                reasons[row] = f"the record has no vector {name!r}"
+        takes_non_finite = capabilities.has_non_finite_vectors and not capabilities.is_normalised(vector)
+        if isinstance(column, SparseColumn):
+            found = _sparse_reasons(column, takes_non_finite=takes_non_finite)
+        else:
+            is_rounded = capabilities.is_normalised(vector)  # to a direction, which is within the tolerance
+            found = _dense_reasons(column, None if is_rounded else vector.dtype, takes_non_finite=takes_non_finite)
+        for row, reason in found.items():
+            reasons.setdefault(row, f"vector {name!r} {reason}")
+    return reasons
+
+
+def _dense_reasons(column: DenseColumn | MultiColumn, dtype: str | None, *, takes_non_finite: bool) -> dict[int, str]:
+    """Return by row what is wrong with dense vectors; those of a multi-vector each count."""
+    values, owners = all_vectors(column)
+    reasons: dict[int, str] = {}
+    if isinstance(column, MultiColumn):
+        empty = (row for row, array in enumerate(column.values) if array is not None and not len(array))
+        reasons.update(dict.fromkeys(empty, "is a multi-vector of no vectors"))
+    if not takes_non_finite and values.dtype.kind == "f":
+        # One sum per row finds rows to look at: NaN and infinities survive addition, overflow is looked at twice.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspects = np.flatnonzero(~np.isfinite(values.sum(axis=1, dtype=np.float64)))
+        odd = [row for row in suspects if not np.isfinite(values[row]).all()]
+        reasons.update(dict.fromkeys(map(int, owners[odd]), _NON_FINITE))
+    if dtype is not None:
+        for row in owners[misfits(values, dtype)]:
+            reasons.setdefault(int(row), f"has components that are no {dtype}")
+    return reasons
+
+
+_NON_FINITE = "has NaN or infinite components"
+
+
+def _sparse_reasons(column: SparseColumn, *, takes_non_finite: bool) -> dict[int, str]:
+    """Return by row what is wrong with sparse vectors."""
+    reasons: dict[int, str] = {}
+    for row, (indices, values) in enumerate(zip(column.indices, column.values, strict=True)):
+        if (indices is None) is not (values is None) or (
+            indices is not None and values is not None and len(indices) != len(values)
+        ):
+            counts = [None if part is None else len(part) for part in (indices, values)]
+            reasons[row] = f"has {counts[0]} indices and {counts[1]} values"
+    indices, values, owners = all_entries(column)
+    if not takes_non_finite:
+        for row in owners[~np.isfinite(values)]:
+            reasons.setdefault(int(row), _NON_FINITE)
+    for row in owners[(indices < 0) | (indices > MAX_SPARSE_INDEX)]:
+        reasons.setdefault(int(row), f"has an index outside [0, {MAX_SPARSE_INDEX}]")
+    order = np.lexsort((indices, owners))
+    is_twice = (np.diff(owners[order]) == 0) & (np.diff(indices[order].astype(np.int64)) == 0)
+    for row in owners[order][1:][is_twice]:
+        reasons.setdefault(int(row), "has an index that comes twice")
     return reasons
 
 

@@ -59,10 +59,8 @@ def assert_same_records(
     _fail(differences, "payloads or documents differ")
     order = [position[_typed(record_id)] for record_id in expected.ids]
     for vector in spec.vectors:
-        is_normalised = vector.metric in capabilities.normalised_metrics
-        differences += _vector_differences(
-            expected, actual, order, vector, capabilities.vector_tolerance, is_normalised
-        )
+        promise = capabilities.tolerance_of(vector), capabilities.is_normalised(vector)
+        differences += _vector_differences(expected, actual, order, vector, *promise)
     unknown = {*expected.vectors, *actual.vectors} - {vector.name for vector in spec.vectors}
     differences += [f"vector {name!r} is not in the spec" for name in sorted(unknown)]
     _fail(differences, "vectors differ")

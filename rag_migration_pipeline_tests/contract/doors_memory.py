@@ -15,6 +15,7 @@ from rag_migration_pipeline.records import (
     VectorSpec,
 )
 from rag_migration_pipeline.stores import memory
+from rag_migration_pipeline_tests.contract.vector_samples import NUMBERS
 
 
 class MemoryDoor:
@@ -78,7 +79,8 @@ def _all(vector: VectorSpec, records: list[memory._Record]) -> VectorColumn:
         )
     if vector.kind is VectorKind.MULTI:
         return MultiColumn(tuple(found))
-    empty = np.zeros(vector.dimension or 0, dtype=np.float32)
+    width = (vector.dimension or 0) // (8 if vector.dtype == "binary" else 1)
+    empty = np.zeros(width, dtype=NUMBERS.get(vector.dtype, np.float32))
     return DenseColumn(
         np.stack([empty if item is None else item for item in found]) if found else np.zeros((0, empty.size)),
         np.array([item is not None for item in found], dtype=bool),

@@ -30,6 +30,7 @@ class StoreForm:
         gaps: Laws that the form does not keep; filled by the marks of ``gaps.py``.
         id_kind_sets: The id kinds that a collection of this store can have, one set per sort of collection.
         typed_fields: Fields of a schema that the store can be asked for.
+        vector_names: Names that vectors can have, where the store has named vectors.
         collection_metadata: Metadata that the store keeps on a collection; empty where it keeps none.
         bulk_count: Records of the law that writes more than one request holds.
         bulk_bytes: Bytes of the law that writes more than one request holds.
@@ -43,6 +44,7 @@ class StoreForm:
     gaps: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     id_kind_sets: ClassVar[tuple[frozenset[IdKind], ...]] = ()
     typed_fields: ClassVar[tuple[FieldSpec, ...]] = ()
+    vector_names: ClassVar[tuple[str, ...]] = ("text", "Bild 漢字 🜚", "a.b", "x:indices")
     collection_metadata: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     bulk_count: ClassVar[int] = 12_000
     bulk_bytes: ClassVar[int] = 40 * 2**20

@@ -4,7 +4,8 @@ Belongs here: the three marks, and the command that lists them. Does not belong 
 nature and refuses properly; that is `Capabilities`, and the laws check the refusal.
 
 A mark is a class decorator that names the law. It is strict: once the law holds the mark fails the suite, so that a
-fix forces the mark away. ``python -m rag_migration_pipeline_tests.contract.gaps`` prints all marks as a table.
+fix forces the mark away. ``python -m rag_migration_pipeline_tests.contract.gaps`` prints all marks as a table, and with
+``--write docs/stores.md`` puts it, and the table of abilities, where they stand there.
 
     notimpl   the store could, our adapter does not do it
     notyet    the store cannot in the version we pin; it may one day
@@ -12,10 +13,13 @@ fix forces the mark away. ``python -m rag_migration_pipeline_tests.contract.gaps
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
+from rag_migration_pipeline.stores.abilities import ability_table
 from rag_migration_pipeline_tests.contract.form import StoreForm
 
 FormT = TypeVar("FormT", bound=type[StoreForm])
@@ -98,5 +102,17 @@ def gap_table() -> str:
     return "\n".join(lines)
 
 
+def write_tables(page: Path) -> None:
+    """Put the tables of abilities and of gaps into their places on a page."""
+    text = page.read_text(encoding="utf-8")
+    for block, table in (("abilities", ability_table()), ("gaps", gap_table())):
+        before, mark, rest = text.partition(f"<!-- {block} -->\n")
+        text = before + mark + table + "\n<!-- end -->" + rest.partition("\n<!-- end -->")[2]
+    page.write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    print(gap_table())  # noqa: T201  this is the command
+    if sys.argv[1:2] == ["--write"]:
+        write_tables(Path(sys.argv[2]))
+    else:
+        print(gap_table())  # noqa: T201  this is the command

@@ -5,21 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rag_migration_pipeline.errors import CollectionExistsError, SchemaCompatibilityError
-from rag_migration_pipeline.records import (
-    CollectionSpec,
-    DenseColumn,
-    IdKind,
-    Metric,
-    MultiColumn,
-    RecordBatch,
-    SparseColumn,
-    VectorKind,
-    VectorSpec,
-)
+from rag_migration_pipeline.records import CollectionSpec, IdKind, Metric
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline_tests.contract import samples
@@ -30,8 +19,6 @@ from rag_migration_pipeline_tests.contract.support import error_of, scanned
 
 Create = Callable[[CollectionSpec], CollectionSpec]
 EmptyCollection = Callable[..., CollectionSpec]
-
-LAYOUTS = ("named", "partial", "sparse", "multi")
 
 
 class SchemaLaws(StoreForm):
@@ -219,35 +206,6 @@ class SchemaLaws(StoreForm):
                 error_of(lambda spec=spec: store.create(spec), SchemaCompatibilityError, f"create {name[:60]!r}")
                 assert name not in store.list_collections()
 
-    @pytest.mark.parametrize("layout", LAYOUTS)
-    def test_other_vector_layouts_are_kept_or_refused(
-        self, store: VectorStore, door: Door, capabilities: Capabilities, create: Create, layout: str
-    ) -> None:
-        """Named, partly missing, sparse and multi-vectors are kept where the store declares them, else refused."""
-        spec = self.spec_of(capabilities, vectors=_vectors_of(layout, capabilities))
-        is_held = {
-            "named": capabilities.has_named_vectors,
-            "partial": capabilities.has_partial_vectors,
-            "sparse": VectorKind.SPARSE in capabilities.vector_kinds,
-            "multi": VectorKind.MULTI in capabilities.vector_kinds,
-        }[layout]
-        records = _records_of(layout, spec)
-        if is_held:
-            create(spec)
-            assert {vector.name: vector for vector in store.describe(spec.name).spec.vectors} == {
-                vector.name: vector for vector in spec.vectors
-            }
-            assert store.upsert(spec.name, records) == WriteResult(len(records))
-            assert_same_records(records, door.raw_read(spec.name), spec, capabilities)
-            assert_same_records(records, scanned(store, spec), spec, capabilities)
-        elif layout == "partial":
-            create(spec)
-            result = store.upsert(spec.name, records)
-            assert [rejection.record_id for rejection in result.rejections] == [records.ids[1]]
-        else:
-            error_of(lambda: store.create(spec), SchemaCompatibilityError, f"create with {layout} vectors")
-            assert spec.name not in door.raw_collections()
-
 
 def _is_json(value: Any) -> bool:
     if isinstance(value, dict):
@@ -255,33 +213,3 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_json(item) for item in value)
     return value is None or type(value) in (str, int, float, bool)
-
-
-def _vectors_of(layout: str, capabilities: Capabilities) -> tuple[VectorSpec, ...]:
-    dense = samples.vector_spec(capabilities)
-    if layout == "named":
-        metric = Metric.L2 if Metric.L2 in capabilities.metrics else dense.metric
-        return replace(dense, name="text"), VectorSpec(3, metric, "image")
-    if layout == "sparse":
-        return replace(dense, name="text"), VectorSpec(None, Metric.DOT, "words", VectorKind.SPARSE)
-    if layout == "multi":
-        return (VectorSpec(4, dense.metric, "tokens", VectorKind.MULTI),)
-    return (dense,)
-
-
-def _records_of(layout: str, spec: CollectionSpec) -> RecordBatch:
-    columns: dict[str, Any] = {}
-    for vector in spec.vectors:
-        if vector.kind is VectorKind.SPARSE:
-            indices = (np.array([1, 4_000_000], dtype=np.uint32), np.array([7], dtype=np.uint32), None)
-            values = (np.array([0.5, -1.5], dtype=np.float32), np.array([2], dtype=np.float32), None)
-            columns[vector.name] = SparseColumn(indices, values)
-        elif vector.kind is VectorKind.MULTI:
-            columns[vector.name] = MultiColumn(tuple(samples.vectors(count, 4, seed=count) for count in (1, 3, 2)))
-        else:
-            columns[vector.name] = DenseColumn(samples.vectors(3, vector.dimension or 0, seed=2))
-    if layout == "partial":
-        values = samples.vectors(3)
-        values[1] = 0
-        columns = {spec.vectors[0].name: DenseColumn(values, np.array([True, False, True]))}
-    return RecordBatch(samples.sample_ids(3, spec.id_kinds), columns, [{"n": 1}, {}, {"n": 3}])

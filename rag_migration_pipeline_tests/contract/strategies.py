@@ -9,9 +9,18 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rag_migration_pipeline.records import DEFAULT_VECTOR, CollectionSpec, DenseColumn, RecordBatch
+from rag_migration_pipeline.records import (
+    DEFAULT_VECTOR,
+    CollectionSpec,
+    DenseColumn,
+    RecordBatch,
+    VectorColumn,
+    VectorKind,
+    VectorSpec,
+)
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.stores.screening import payload_reason
+from rag_migration_pipeline.vectors import column_of, element_type, row_width
 from rag_migration_pipeline_tests.contract import samples
 
 
@@ -34,6 +43,41 @@ def payloads(capabilities: Capabilities) -> st.SearchStrategy[dict[str, Any]]:
 
     keys = st.sampled_from(["a", "b", "title", "ü", "a b"]) | st.text(min_size=1, max_size=4)
     return st.dictionaries(keys, json_values(max_leaves=3), max_size=3).map(held)
+
+
+def columns(
+    vector: VectorSpec, count: int, capabilities: Capabilities, *, is_partial: bool = True
+) -> st.SearchStrategy[VectorColumn]:
+    """Return columns of any kind that the store declares to hold.
+
+    Args:
+        vector: What the column is of.
+        count: Records.
+        capabilities: Whether vectors may be missing, and NaN and infinities are kept.
+        is_partial: Whether vectors may be missing here, where the store lets them.
+    """
+    dimension = row_width(vector)
+    elements = _elements(vector, capabilities)
+    one: st.SearchStrategy[Any] = hnp.arrays(element_type(vector.dtype), dimension, elements=elements)
+    if vector.kind is VectorKind.MULTI:
+        one = st.lists(one, min_size=1, max_size=4).map(np.stack)
+    elif vector.kind is VectorKind.SPARSE:
+        indices = st.integers(0, 2**32 - 1) | st.integers(0, 5)
+        one = st.dictionaries(indices, elements, max_size=5).map(lambda entries: (list(entries), [*entries.values()]))
+    if is_partial and capabilities.has_partial_vectors:
+        one = st.none() | one
+    return st.lists(one, min_size=count, max_size=count).map(lambda rows: column_of(vector, rows))
+
+
+def _elements(vector: VectorSpec, capabilities: Capabilities) -> st.SearchStrategy[Any]:
+    """Return components of a vector, away from where its length leaves what float32 can square."""
+    held = element_type(vector.dtype)
+    if held.kind != "f":
+        return st.integers(int(np.iinfo(held).min), int(np.iinfo(held).max))
+    width: Any = 16 if held == np.float16 else 32
+    if capabilities.is_normalised(vector) or not capabilities.has_non_finite_vectors:
+        return st.floats(-1e3, 1e3, width=width).map(lambda x: 0.0 if abs(x) < 1e-3 else x)
+    return st.floats(width=width, allow_nan=True, allow_infinity=True)
 
 
 def batches(spec: CollectionSpec, capabilities: Capabilities, *, id_count: int = 12) -> st.SearchStrategy[RecordBatch]:

@@ -160,7 +160,7 @@ def test_nothing_compared_with_nothing_proves_nothing() -> None:
 
 @pytest.mark.parametrize(("error", "is_same"), [(0.5e-6, True), (2e-6, False)])
 def test_the_tolerance_is_relative_to_the_length(error: float, is_same: bool) -> None:
-    spec = CollectionSpec("c", (VectorSpec(4, Metric.L2),), frozenset({IdKind.STRING}))
+    spec = CollectionSpec("c", (VectorSpec(4, Metric.COSINE),), frozenset({IdKind.STRING}))
     capabilities = replace(CAPABILITIES, vector_tolerance=1e-6)
     values = np.array([[3000.0, 0, 4000.0, 0]], dtype=np.float32)
     moved = values.copy()

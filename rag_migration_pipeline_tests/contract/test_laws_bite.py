@@ -14,9 +14,12 @@ from rag_migration_pipeline.records import (
     DenseColumn,
     IdKind,
     Metric,
+    MultiColumn,
     RecordBatch,
     RecordId,
     RecordRange,
+    SparseColumn,
+    VectorKind,
     VectorSpec,
 )
 from rag_migration_pipeline.stores import memory
@@ -176,6 +179,49 @@ class FoldsIds(MemoryStore):
         super().write(collection, batch.with_columns(ids=folded))
 
 
+class FillsMissingVectors(MemoryStore):
+    def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+        batch = super().fetch(collection, ids)
+        filled = {n: DenseColumn(c.values) if isinstance(c, DenseColumn) else c for n, c in batch.vectors.items()}
+        return batch.with_columns(vectors=filled)
+
+
+class DropsZeroEntries(MemoryStore):
+    def write(self, collection: str, batch: RecordBatch) -> None:
+        columns = dict(batch.vectors)
+        for name, column in batch.vectors.items():
+            if isinstance(column, SparseColumn):
+                pairs = [(i[v != 0], v[v != 0]) for i, v in zip(column.indices, column.values, strict=True)]
+                columns[name] = SparseColumn(*map(tuple, zip(*pairs, strict=True)))
+        super().write(collection, batch.with_columns(vectors=columns))
+
+
+class SortsMultiVectors(MemoryStore):
+    def write(self, collection: str, batch: RecordBatch) -> None:
+        columns = dict(batch.vectors)
+        for name, column in batch.vectors.items():
+            if isinstance(column, MultiColumn):
+                columns[name] = MultiColumn(tuple(None if v is None else np.sort(v, axis=0) for v in column.values))
+        super().write(collection, batch.with_columns(vectors=columns))
+
+
+class MergesVectors(MemoryStore):
+    def write(self, collection: str, batch: RecordBatch) -> None:
+        old = dict(self._collection(collection).records)
+        super().write(collection, batch)
+        records = self._collection(collection).records
+        for record_id in batch.ids:
+            vectors = {**getattr(old.get(record_id), "vectors", {}), **records[record_id].vectors}
+            records[record_id] = replace(records[record_id], vectors=vectors)
+
+
+class ForgetsElementTypes(MemoryStore):
+    def describe(self, collection: str) -> CollectionInfo:
+        info = super().describe(collection)
+        plain = tuple(replace(vector, dtype="float32") for vector in info.spec.vectors)
+        return replace(info, spec=replace(info.spec, vectors=plain))
+
+
 class WorksAfterClosing(MemoryStore):
     def close(self) -> None:
         """Stay open."""
@@ -204,11 +250,22 @@ DEFECTS: dict[type[MemoryStore], str] = {
     RejectsInSilence: "test_ids_of_the_wrong_type_or_kind_are_rejected",
     TurnsNullIntoText: "test_awkward_payload_values_are_kept_or_rejected",
     FoldsIds: "test_hostile_string_ids_stay_themselves",
+    FillsMissingVectors: "test_records_may_miss_their_vectors_or_are_rejected",
+    DropsZeroEntries: "test_odd_vectors_of_every_kind_are_kept_or_rejected[sparse]",
+    SortsMultiVectors: "test_several_vectors_by_name_are_kept_or_refused",
+    MergesVectors: "test_an_upsert_replaces_all_vectors_of_a_record",
+    ForgetsElementTypes: "test_every_kind_of_vector_is_kept_or_refused",
     WorksAfterClosing: "test_a_closed_store_says_so",
 }
 """Defect -> the law that sees it."""
 
-PARAMETERS = {"page_count": 7, "metric": Metric.DOT, "operation": "fetch"}
+PARAMETERS = {
+    "page_count": 7,
+    "metric": Metric.DOT,
+    "operation": "fetch",
+    "layout": (VectorKind.DENSE, "float16"),
+}
+SPARSE_LAYOUT = (VectorKind.SPARSE, "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,8 +303,12 @@ def obey(law_name: str, store_class: type[MemoryStore]) -> None:
             "sample": lambda: sample,
             "empty_collection": lambda: empty_collection,
             **dict.fromkeys(("scratch", "string_scratch"), empty_collection),
+            "create": lambda: lambda made: [store.create(made), made][1],
             **{name: lambda value=value: value for name, value in PARAMETERS.items()},
         }
+        law_name, _, is_sparse = law_name.partition("[")
+        if is_sparse:
+            fixtures["layout"] = lambda: SPARSE_LAYOUT
         law = getattr(form, law_name)
         law(**{name: fixtures[name]() for name in inspect.signature(law).parameters})
     finally:

@@ -204,11 +204,15 @@ def test_a_metric_that_the_target_lacks_is_told(tmp_path: Path) -> None:
 def test_several_vectors_and_a_bad_name_are_told_together(tmp_path: Path) -> None:
     settings = MemorySettings(name=f"bad-{uuid.uuid4()}")
     with settings.open() as store:
-        vectors = (VectorSpec(3, Metric.COSINE, "title"), VectorSpec(3, Metric.HAMMING, "text", dtype="uint8"))
+        vectors = (
+            VectorSpec(3, Metric.COSINE, "title"),
+            VectorSpec(3, Metric.HAMMING, "text", dtype="uint8"),
+            VectorSpec(8, Metric.HAMMING, "code", dtype="binary"),
+        )
         store.create(CollectionSpec("docs", vectors, frozenset(IdKind)))
     chosen = migration(url(settings), f"chroma+file://{tmp_path}/target/a..b")
     error = refused(
-        chosen, tmp_path / "state", SchemaCompatibilityError, "'title', 'text'", "hamming", "uint8", "'a..b'"
+        chosen, tmp_path / "state", SchemaCompatibilityError, "'title', 'text'", "hamming", "binary", "'a..b'"
     )
     assert len(error.facts["problems"]) >= 4
     forget_space(settings.name)

@@ -10,8 +10,9 @@ import pytest
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.records import DenseColumn, RecordBatch, id_text
 from rag_migration_pipeline.steps import range as range_step
+from rag_migration_pipeline.steps.compare import changed_rows
 from rag_migration_pipeline.steps.range import migrate_range
-from rag_migration_pipeline.steps.validate import changed_rows, compare_batches
+from rag_migration_pipeline.steps.validate import compare_batches
 from rag_migration_pipeline.stores.memory import MemoryStore
 from rag_migration_pipeline_tests.contract.samples import AWKWARD_VALUES
 from rag_migration_pipeline_tests.steps.support import World, numbered, records, with_faults
@@ -130,34 +131,34 @@ def test_comparing_finds_extra_and_doubled_records() -> None:
         [expected.payloads[i] for i in (1, 0, 0, 1)],
         [(expected.documents or [])[i] for i in (1, 0, 0, 1)],
     )
-    findings = compare_batches(expected, found, frozenset(), 0.0)
+    findings = compare_batches(expected, found, frozenset(), {})
     assert findings.extra == ("string:c",)
     assert findings.changed == {"string:b": "is there more than once"}
-    assert compare_batches(expected, found.take([0, 1]), frozenset(), 0.0).is_clean
+    assert compare_batches(expected, found.take([0, 1]), frozenset(), {}).is_clean
 
 
 def test_an_empty_document_is_not_a_missing_one() -> None:
     for before, after in ((None, ""), ("", None)):
         expected = records(["a", "b"]).with_columns(documents=[before, "x"])
         found = expected.with_columns(documents=[after, "x"])
-        assert compare_batches(expected, found, frozenset(), 0.0).changed == {"string:a": "document"}
+        assert compare_batches(expected, found, frozenset(), {}).changed == {"string:a": "document"}
     without = records(["a", "b"]).with_columns(documents=None)
-    assert compare_batches(without, without.with_columns(documents=[None, None]), frozenset(), 0.0).is_clean
+    assert compare_batches(without, without.with_columns(documents=[None, None]), frozenset(), {}).is_clean
 
 
 def test_an_empty_answer_is_no_agreement() -> None:
     expected = records(["a", "b"])
-    assert compare_batches(expected, expected.take([]), frozenset(), 0.0).missing == ("string:a", "string:b")
+    assert compare_batches(expected, expected.take([]), frozenset(), {}).missing == ("string:a", "string:b")
 
 
 def test_every_awkward_value_differs_from_every_other() -> None:
     count = len(AWKWARD_VALUES)
     values = [{"k": value} for value in AWKWARD_VALUES]
     same = records([*range(count)]).with_columns(payloads=values)
-    assert compare_batches(same, same, frozenset(), 0.0).is_clean
+    assert compare_batches(same, same, frozenset(), {}).is_clean
     for shift in (1, 2, 7):
         moved = same.with_columns(payloads=values[shift:] + values[:shift])
-        assert len(compare_batches(same, moved, frozenset(), 0.0).changed) == count
+        assert len(compare_batches(same, moved, frozenset(), {}).changed) == count
 
 
 def column(*rows: list[float], present: list[bool] | None = None) -> DenseColumn:
@@ -189,14 +190,14 @@ def column(*rows: list[float], present: list[bool] | None = None) -> DenseColumn
 def test_vectors_differ_by_more_than_the_tolerance(
     a: list[float], b: list[float], is_normalised: bool, tolerance: float, expected: bool
 ) -> None:
-    rows = changed_rows(column(a, [5, 5]), column(b, [5, 5]), is_normalised=is_normalised, tolerance=tolerance)
+    rows = changed_rows(column(a, [5, 5]), column(b, [5, 5]), 2, is_normalised=is_normalised, tolerance=tolerance)
     assert rows.tolist() == [expected, False]
 
 
 def test_presence_is_compared() -> None:
     a, b = column([1, 0], [0, 0], present=[True, False]), column([1, 0], [0, 0])
-    assert changed_rows(a, b, is_normalised=False, tolerance=0.0).tolist() == [False, True]
-    assert changed_rows(a, a, is_normalised=True, tolerance=1e-6).tolist() == [False, False]
+    assert changed_rows(a, b, 2, is_normalised=False, tolerance=0.0).tolist() == [False, True]
+    assert changed_rows(a, a, 2, is_normalised=True, tolerance=1e-6).tolist() == [False, False]
 
 
 @pytest.mark.parametrize("validate", ["counts", "none"])

@@ -12,19 +12,16 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 
 GROUND = frozenset(
-    {"__init__", "errors", "records", "batching", "locks", "payloads", "locators", "state", "events"}
+    {"__init__", "errors", "records", "vectors", "batching", "locks", "payloads", "locators", "state", "events"}
     | {"paths", "problems"}
     | {"filters", "filter_nodes", "filter_text", "filter_meaning"}  # adapters translate filters
 )
 MAPPING = frozenset(
     {"mapping", "mapping_checks", "mapping_fields", "mapping_reverse", "mapper", "hooks", "conversions", "callables"}
 )
+ENVELOPE = frozenset({"envelope", "envelope_lengths", "envelope_notes"})
 FIELDS = frozenset({"inference", "target_fields"})
-CORE = (
-    MAPPING
-    | FIELDS
-    | frozenset({"arrow", "digests", "envelope", "envelope_notes", "ids", "plan", "quarantine", "receipts", "spec"})
-)
+CORE = MAPPING | ENVELOPE | FIELDS | {"arrow", "digests", "ids", "plan", "quarantine", "receipts", "spec"}
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""
 

@@ -131,7 +131,7 @@ def test_a_new_id_field_has_room_for_what_comes_later(longest: int, length: int)
         ({"vectors": ()}, ["no vectors"]),
         ({"vectors": (VectorSpec(3, Metric.L2),)}, ["metric l2, strict has cosine"]),
         ({"vectors": (VectorSpec(101, Metric.COSINE),)}, ["dimension 101, at most 100"]),
-        ({"vectors": (VectorSpec(3, Metric.COSINE, dtype="float16"),)}, ["float16, only float32"]),
+        ({"vectors": (VectorSpec(8, Metric.HAMMING, dtype="binary"),)}, ["is of binary, which strict does not hold"]),
         ({"vectors": (VectorSpec(3, Metric.COSINE, "title"),)}, ["'title' is named"]),
         ({"vectors": (VectorSpec(None, Metric.DOT, kind=VectorKind.SPARSE),)}, ["sparse, strict is not written"]),
         (
@@ -145,14 +145,25 @@ def test_what_a_new_target_cannot_have_is_named_all_at_once(changes: dict[str, A
     assert [word for word in words if not any(word in problem for problem in problems)] == [], problems
 
 
-def test_vectors_that_are_not_compared_yet_are_refused_even_where_both_stores_hold_them() -> None:
-    kinds = ((VectorKind.SPARSE, None), (VectorKind.MULTI, 3))
-    vectors = tuple(VectorSpec(size, Metric.DOT, kind.value, kind) for kind, size in kinds)
-    problems = problems_of(source=replace(SOURCE, vectors=vectors), capabilities=memory.CAPABILITIES)
-    assert [problem.rpartition(" is ")[2] for problem in problems] == [
-        "sparse, only dense vectors are carried yet",
-        "multi, only dense vectors are carried yet",
-    ]
+def test_vectors_of_every_kind_are_planned_as_they_are_where_the_target_holds_them() -> None:
+    vectors = (
+        VectorSpec(3, Metric.DOT, "text"),
+        VectorSpec(3, Metric.COSINE, "half", dtype="float16"),
+        VectorSpec(None, Metric.DOT, "words", VectorKind.SPARSE, modifier="idf"),
+        VectorSpec(3, Metric.DOT, "tokens", VectorKind.MULTI, "uint8"),
+    )
+    source = replace(SOURCE, vectors=vectors)
+    assert planned(source=source, capabilities=memory.CAPABILITIES).target_spec.vectors == vectors
+    plain = replace(memory.CAPABILITIES, other_types=frozenset(), sparse_modifiers=frozenset(), store="plain")
+    problems = problems_of(source=source, capabilities=plain)
+    assert problems == ["vector 'words' has the modifier idf, which plain does not have"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "uint8"])
+def test_an_element_type_that_the_target_lacks_becomes_float32_which_holds_its_values(dtype: str) -> None:
+    source = replace(SOURCE, vectors=(VectorSpec(3, Metric.COSINE, dtype=dtype),))
+    assert planned(source=source).target_spec.vectors == SOURCE.vectors
+    assert planned(source=source, target=EXISTING).target_spec.vectors == SOURCE.vectors
 
 
 def test_a_name_that_the_target_does_not_allow_is_named() -> None:

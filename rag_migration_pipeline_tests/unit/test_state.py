@@ -72,7 +72,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 rows = 5_000
 batch = RecordBatch([*range(rows)], {"": DenseColumn(np.random.rand(rows, 4).astype("f4"))}, [{}] * rows)
 texts = [str(i) * 9 for i in batch.ids]
-receipt = make_receipt(batch, batch.ids, is_exact=True)
+receipt = make_receipt(batch, batch.ids)
 writers = {
     "extract.arrow": lambda path: write_batches(path, [batch, batch]),
     "receipt.arrow": lambda path: write_receipt(path, receipt),
