@@ -1,35 +1,66 @@
 """What a migration will do, decided from what both stores say, and refused before the first write where it cannot be.
 
-Belongs here: the target's spec, how ids and records are laid out there, all reasons to refuse. Does not belong here:
-reading ids and cutting ranges (``steps/manifest.py``), writing (``steps/load.py``).
+Belongs here: the target's spec, how ids and records are laid out there, and the plan with its verdicts. Does not belong
+here: the verdicts themselves (``verdicts.py`` and its neighbours), reading ids and cutting ranges
+(``steps/manifest.py``), writing (``steps/load.py``).
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from rag_migration_pipeline.collection_verdicts import collection_verdicts, name_verdict
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, Layout, layout_of
 from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError
 from rag_migration_pipeline.ids import IdRule, find_collisions
+from rag_migration_pipeline.profile import profile_records
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
     FieldSpec,
     IdKind,
+    Payload,
+    RecordBatch,
     RecordId,
-    VectorKind,
-    VectorSpec,
     id_kind,
     id_text,
 )
 from rag_migration_pipeline.spec import Conflict, Migration
 from rag_migration_pipeline.stores.capabilities import Capabilities
-from rag_migration_pipeline.vectors import FLOAT32, WIDENED
+from rag_migration_pipeline.vector_choice import VectorRoute, choice_problems, routes_of
+from rag_migration_pipeline.vector_verdicts import fitted_routes, vector_verdicts
+from rag_migration_pipeline.verdicts import (
+    Level,
+    Sides,
+    Verdict,
+    map_ids,
+    record_verdicts,
+    refuse_verdicts,
+    with_consent,
+)
 
 SHOWN = 10
 """How many ids an error message names."""
 
 MIN_ID_LENGTH_BYTES = 64
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What of a plan is stored with the manifest, beside specs and counts.
+
+    Attributes:
+        verdicts: One per field and feature of the source; see ``verdicts.py``.
+        id_mapping: How many ids are kept, written as text, ...
+        looked_at: How many records the verdicts on fields rest on.
+        target_name: The target collection's name as the spec asks for it.
+        push_down: Which part of the filter the source evaluates itself, in lines.
+    """
+
+    verdicts: tuple[Verdict, ...] = ()
+    id_mapping: Mapping[str, int] = field(default_factory=dict)
+    looked_at: int = 0
+    target_name: str = ""
+    push_down: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,12 +72,16 @@ class Plan:
         target_spec: The target collection, as it is or as it will be created.
         target_layout: How it will hold records.
         creates_target: Whether the migration creates the target collection.
+        refused_ids: Ids that the target cannot hold in any form.
+        facts: What is stored with the manifest.
     """
 
     source_layout: Layout
     target_spec: CollectionSpec
     target_layout: Layout
     creates_target: bool
+    refused_ids: tuple[RecordId, ...] = ()
+    facts: PlanFacts = field(default_factory=PlanFacts)
 
 
 def make_plan(
@@ -56,8 +91,10 @@ def make_plan(
     ids: Sequence[RecordId],
     target: CollectionInfo | None,
     target_capabilities: Capabilities,
+    sample: Iterable[RecordBatch] = (),
+    screen_payload: Callable[[CollectionSpec, Payload], str | None] | None = None,
 ) -> Plan:
-    """Decide how the target will hold the source's records.
+    """Decide how the target will hold the source's records, and judge it; nothing is refused here.
 
     Args:
         migration: The migration.
@@ -66,29 +103,59 @@ def make_plan(
         ids: The source's ids, as the source names them.
         target: The target collection, or None where it is to be created.
         target_capabilities: What the target store can hold.
-
-    Raises:
-        SchemaCompatibilityError: Lists every reason why the target cannot hold the source.
+        sample: Records of the source, as they leave the transform, for the verdicts on fields.
+        screen_payload: An existing target's own check of a payload against its typed fields.
     """
     source_layout = layout_of(source.spec, source_capabilities, migration.source.document_key)
-    problems = _vector_problems(source.spec, target_capabilities)
-    if target is None:
-        problems += _name_problems(migration.target_collection, target_capabilities)
-        target_spec = _new_target(migration, source.spec, ids, target_capabilities)
-    else:
-        target_spec = target.spec
-        problems += _mismatches(source.spec, target_spec)
-    if problems:
-        raise SchemaCompatibilityError(
-            f"{migration.target.address}, collection {migration.target_collection!r} cannot hold what "
-            f"{migration.source.address}, collection {migration.source_collection!r} has: {'; '.join(problems)}.",
-            todo="Choose another target, or change the named settings.",
-            problems=problems,
-        )
-    layout = layout_of(
-        target_spec, target_capabilities, migration.target.document_key, has_envelope=migration.options.envelope
+    choices = migration.options.vectors
+    there = () if target is None else target.spec.vectors
+    routes = fitted_routes(routes_of(source.spec.vectors, choices), there, target_capabilities)
+    spec = _new_target(migration, source.spec, routes, ids, target_capabilities) if target is None else target.spec
+    has_envelope = migration.options.envelope
+    layout = layout_of(spec, target_capabilities, migration.target.document_key, has_envelope=has_envelope)
+    sides = Sides(
+        source=source.spec,
+        target=spec,
+        is_new=target is None,
+        capabilities=target_capabilities,
+        layout=layout,
+        routes=routes,
+        id_mapping=map_ids(ids, layout.id_rule),
+        profile=profile_records(sample, layout, spec, routes, target_capabilities, screen_payload),
     )
-    return Plan(source_layout, target_spec, layout, creates_target=target is None)
+    facts = PlanFacts(
+        with_consent(_verdicts(migration, sides), migration.options.accept_lossy),
+        sides.id_mapping.counts,
+        sides.profile.schema.count,
+        migration.target_name,
+    )
+    return Plan(source_layout, spec, layout, target is None, sides.id_mapping.refused, facts)
+
+
+def _verdicts(migration: Migration, sides: Sides) -> list[Verdict]:
+    """Return all verdicts, in the order in which a plan shows them."""
+    rule = migration.target.name_rule
+    wrong = choice_problems(sides.source.vectors, migration.options.vectors)
+    return [
+        name_verdict(migration.target_name, migration.target_collection, rule, is_new=sides.is_new),
+        *(Verdict("vectors", Level.IMPOSSIBLE, "", text) for text in wrong),
+        *vector_verdicts(sides),
+        *record_verdicts(sides),
+        *collection_verdicts(sides),
+    ]
+
+
+def refuse_plan(plan: Plan, migration: Migration) -> None:
+    """Refuse a plan with anything impossible in it, or with a loss that the spec does not consent to.
+
+    Raises:
+        SchemaCompatibilityError: Names every one of them.
+    """
+    refuse_verdicts(
+        plan.facts.verdicts,
+        f"{migration.source.address}, collection {migration.source_collection!r}",
+        f"{migration.target.address}, collection {migration.target_collection!r}",
+    )
 
 
 def refuse_collisions(ids: Sequence[RecordId], rule: IdRule) -> None:
@@ -134,86 +201,12 @@ def refuse_conflicts(
         )
 
 
-def _vector_problems(source: CollectionSpec, capabilities: Capabilities) -> list[str]:
-    """Return what the target store cannot hold of the source's vectors, each in one phrase."""
-    problems = []
-    if not source.vectors:
-        problems.append("the source has no vectors")
-    if len(source.vectors) > 1 and not capabilities.has_named_vectors:
-        names = ", ".join(repr(vector.name) for vector in source.vectors)
-        problems.append(f"{capabilities.store} holds one vector per record, the source has {names}")
-    for vector in source.vectors:
-        label = f"vector {vector.name!r}" if vector.name else "the vector"
-        if vector.kind not in capabilities.vector_kinds:
-            problems.append(f"{label} is {vector.kind}, {capabilities.store} is not written with such vectors yet")
-        elif held_vector(vector, capabilities) is None:
-            problems.append(f"{label} is of {vector.dtype}, which {capabilities.store} does not hold")
-        elif vector.metric not in capabilities.metrics_of(vector):
-            known = ", ".join(sorted(capabilities.metrics_of(vector)))
-            problems.append(f"{label} has the metric {vector.metric}, {capabilities.store} has {known}")
-        if vector.modifier is not None and vector.modifier not in capabilities.sparse_modifiers:
-            problems.append(f"{label} has the modifier {vector.modifier}, which {capabilities.store} does not have")
-        if vector.kind is not VectorKind.SPARSE and vector.dimension is None:
-            problems.append(f"{label} has no dimension yet: the source is empty")
-        if vector.name and not capabilities.has_named_vectors and len(source.vectors) == 1:
-            problems.append(f"{label} is named, {capabilities.store} holds one unnamed vector")
-        if capabilities.max_dimension and vector.dimension and vector.dimension > capabilities.max_dimension:
-            problems.append(f"{label} has dimension {vector.dimension}, at most {capabilities.max_dimension} fit")
-    return problems
-
-
-def held_vector(vector: VectorSpec, capabilities: Capabilities) -> VectorSpec | None:
-    """Return how a store holds a vector with all its values: in its own element type, in float32, or (None) not at all.
-
-    Every float16, bfloat16, int8 or uint8 is a float32 as well.
-    """
-    if capabilities.has_type(vector.kind, vector.dtype):
-        return vector
-    return replace(vector, dtype=FLOAT32) if vector.dtype in WIDENED else None
-
-
-def _name_problems(name: str, capabilities: Capabilities) -> list[str]:
-    if re.fullmatch(capabilities.collection_name_pattern, name):
-        return []
-    return [f"the collection name {name!r} is not allowed there (pattern {capabilities.collection_name_pattern})"]
-
-
-def _mismatches(source: CollectionSpec, target: CollectionSpec) -> list[str]:
-    """Return where an existing target differs from the source: vectors, dimensions, metrics."""
-    wanted = {vector.name: vector for vector in source.vectors}
-    found = {vector.name: vector for vector in target.vectors}
-    problems = [f"the target has no vector {name!r}, it has {sorted(found)}" for name in wanted if name not in found]
-    problems += [f"the target also has a vector {name!r}" for name in found if name not in wanted]
-    for name in wanted.keys() & found.keys():
-        for what in _COMPARED:
-            expected, got = getattr(wanted[name], what), getattr(found[name], what)
-            if not _is_same(what, expected, got):
-                problems.append(f"vector {name!r}: expected {what} {expected}, the target has {got}")
-    if target.settings.get("auto_id"):
-        problems.append("the target makes its own ids (auto_id), so the source's could not be kept")
-    return problems
-
-
-_COMPARED = ("dimension", "metric", "kind", "dtype", "modifier")
-
-
-def fits(wanted: VectorSpec, found: VectorSpec) -> bool:
-    """Return whether vectors of one spec can be written where the other is."""
-    return all(_is_same(what, getattr(wanted, what), getattr(found, what)) for what in _COMPARED)
-
-
-def _is_same(what: str, expected: object, got: object) -> bool:
-    """Compare one property.
-
-    A dimension that is None is still open (Chroma: before the first record); float32 holds what smaller types do.
-    """
-    if what == "dtype" and got == FLOAT32 and expected in WIDENED:
-        return True
-    return expected == got or (what == "dimension" and got is None)
-
-
 def _new_target(
-    migration: Migration, source: CollectionSpec, ids: Sequence[RecordId], capabilities: Capabilities
+    migration: Migration,
+    source: CollectionSpec,
+    routes: Sequence[VectorRoute],
+    ids: Sequence[RecordId],
+    capabilities: Capabilities,
 ) -> CollectionSpec:
     """Return the spec of a target collection that holds these ids, with the source's vectors and user metadata."""
     key = migration.target.document_key
@@ -226,7 +219,7 @@ def _new_target(
     return replace(
         source,
         name=migration.target_collection,
-        vectors=tuple(held_vector(vector, capabilities) or vector for vector in source.vectors),
+        vectors=tuple(route.target for route in routes if route.target is not None),
         id_kinds=kinds,
         fields=fields,
         settings={},

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -17,9 +18,11 @@ from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.filter_nodes import as_dict, has_uuid
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.locators import parse_locator
+from rag_migration_pipeline.names import translate_name
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.registry import settings_for
+from rag_migration_pipeline.vector_choice import VectorChoice
 
 NAME_PATTERN = r"[a-z][a-z0-9_]{0,99}"
 
@@ -57,6 +60,9 @@ class MigrationOptions(BaseModel):
         envelope: Whether what the target cannot hold natively travels in a reserved payload key (``envelope.py``).
         max_rejected: How many records may be set aside, in each range and in all together: a count (int), or a share of
             the planned records (float between 0 and 1). It may change between runs.
+        accept_lossy: Consent to lossy verdicts: all of them, or those of the subjects named (``verdicts.py``).
+        translate_names: Give the target collection a name that its store allows, reversibly (``names.py``).
+        vectors: Source name of a vector -> its name in the target, None to leave it out, or a `VectorChoice`.
     """
 
     # A key in the wrong place is an input too, so pydantic's errors show none.
@@ -73,6 +79,9 @@ class MigrationOptions(BaseModel):
     keep_staging: bool = False
     envelope: bool = True
     max_rejected: int | float = 0
+    accept_lossy: bool | tuple[str, ...] = False
+    translate_names: bool = False
+    vectors: dict[str, VectorChoice | str | None] | None = None
 
     @field_validator("filter", mode="before")
     @classmethod
@@ -98,6 +107,10 @@ class MigrationOptions(BaseModel):
         }
         if not self.envelope:  # a key of its own only where it is used, so that older state is taken up
             facts["envelope"] = False
+        if self.translate_names:
+            facts["translate_names"] = True
+        if self.vectors:
+            facts["vectors"] = self.model_dump(mode="json", include={"vectors"})["vectors"]
         return facts
 
 
@@ -115,14 +128,24 @@ class Migration:
 
     Attributes:
         name: Name for people, and prefix of the Dagster assets.
+        target_name: The target collection's name as asked for; see `target_collection`.
     """
 
     name: str
     source: StoreSettings
     source_collection: str
     target: StoreSettings
-    target_collection: str
+    target_name: str
     options: MigrationOptions
+
+    @cached_property
+    def target_collection(self) -> str:
+        """The target collection's name in its store: as asked for, or translated where the spec says so."""
+        return (
+            translate_name(self.target_name, self.target.name_rule)
+            if self.options.translate_names
+            else self.target_name
+        )
 
     def __post_init__(self) -> None:
         """Refuse a bad name, and a target that is the source.
@@ -149,7 +172,7 @@ class Migration:
         """Return what the identity is the digest of; stored with the manifest for error messages."""
         return {
             "source": _place(self.source, self.source_collection),
-            "target": _place(self.target, self.target_collection),
+            "target": _place(self.target, self.target_name),
             "plan": self.options.plan_fingerprint(),
         }
 

@@ -21,8 +21,8 @@ from rag_migration_pipeline.events import (
 )
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.state import state_folder
-from rag_migration_pipeline.steps.context import MigrationContext, context_of
-from rag_migration_pipeline.steps.manifest import open_manifest, prepare_target
+from rag_migration_pipeline.steps.context import MigrationContext, context_of, take_up
+from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.steps.planning import make_manifest
 
 ExecutionContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
@@ -54,7 +54,7 @@ def _open(context: ExecutionContext, declaration: MigrationDeclaration, *, plan:
     target = getattr(resources, declaration.target).open_target()
     emit = partial(_emit, context.log)
     manifest = make_manifest(migration, source, target, state, emit) if plan else open_manifest(state, migration)
-    prepare_target(manifest, migration, target, state)
+    take_up(manifest, migration, source, target, state)
     return context_of(migration, manifest, state, source, target, emit)
 
 

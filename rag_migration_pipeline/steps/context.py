@@ -14,10 +14,12 @@ from rag_migration_pipeline.events import EventSink, ignore_events
 from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, state_folder
+from rag_migration_pipeline.steps.drift import refuse_source_drift, refuse_target_drift
 from rag_migration_pipeline.steps.manifest import Manifest, open_manifest, prepare_target, read_known_ids
 from rag_migration_pipeline.steps.planning import make_manifest
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.registry import open_source, open_target
+from rag_migration_pipeline.vector_choice import VectorRoute, renaming_routes
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class MigrationContext:
         source_layout: How the source collection holds records.
         target_layout: How the target collection holds records.
         emit: Takes the steps' events.
+        vector_routes: Where each vector goes; empty where all keep their names.
     """
 
     migration: Migration
@@ -40,6 +43,7 @@ class MigrationContext:
     source_layout: Layout
     target_layout: Layout
     emit: EventSink
+    vector_routes: tuple[VectorRoute, ...] = ()
 
     @cached_property
     def known_ids(self) -> frozenset[RecordId]:
@@ -86,8 +90,22 @@ def open_migration(
         source.spec(migration.source_collection)  # a missing source is told before a target folder is made
         target = stack.enter_context(open_target(migration.target))
         manifest = make_manifest(migration, source, target, state, emit) if plan else open_manifest(state, migration)
-        prepare_target(manifest, migration, target, state)
+        take_up(manifest, migration, source, target, state)
         yield context_of(migration, manifest, state, source, target, emit)
+
+
+def take_up(
+    manifest: Manifest, migration: Migration, source: VectorStore, target: VectorStore, state: StateFolder
+) -> None:
+    """Prepare the target as planned; go on only where both sides are still what was planned.
+
+    Raises:
+        SchemaCompatibilityError: One of them is not.
+        ManifestError: The target has vanished.
+    """
+    refuse_source_drift(manifest, migration, source)
+    prepare_target(manifest, migration, target, state)
+    refuse_target_drift(manifest, migration, target)
 
 
 def context_of(
@@ -115,6 +133,7 @@ def context_of(
             has_envelope=migration.options.envelope,
         ),
         emit=emit,
+        vector_routes=renaming_routes(source_spec.vectors, migration.options.vectors),
     )
 
 

@@ -17,6 +17,7 @@ from rag_migration_pipeline.steps.bisecting import BisectingWriter
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.timing import report_batch
 from rag_migration_pipeline.stores.in_order import run_in_order
+from rag_migration_pipeline.vector_choice import route_vectors
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class PackedBatch:
 
 def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
     """Return a batch as it is to be written; the same for the same input, so that validation can ask again."""
-    packed, rows, reasons = pack_some(batch, context.target_layout)
+    packed, rows, reasons = pack_some(route_vectors(batch, context.vector_routes), context.target_layout)
     rejections = tuple(Rejection(batch.ids[row], STAGE, reason) for row, reason in reasons.items())
     source_ids = [batch.ids[row] for row in rows] if rejections else batch.ids
     if context.migration.options.conflict is not Conflict.SKIP or not context.manifest.known_count:

@@ -5,7 +5,7 @@ Belongs here: what a manifest says, storing it, taking it up again. Does not bel
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,9 @@ from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.errors import (
     CollectionExistsError,
     ManifestError,
-    SchemaCompatibilityError,
 )
 from rag_migration_pipeline.payloads import encode
-from rag_migration_pipeline.plan import fits
+from rag_migration_pipeline.plan import PlanFacts
 from rag_migration_pipeline.receipts import is_receipt_of
 from rag_migration_pipeline.records import (
     CollectionSpec,
@@ -65,6 +64,7 @@ class Manifest:
         known_count: Records in the target that are not the migration's, as of the manifest.
         left_count: Records in the target that earlier generations wrote and that the source no longer has.
         ids_digest: Digest of all source ids in order; with the plan digest, what was planned.
+        plan: Verdicts and what else was planned; empty in manifests of before there were any.
     """
 
     version: int
@@ -81,6 +81,7 @@ class Manifest:
     count: int
     ids_digest: str
     ranges: tuple[RangeEntry, ...]
+    plan: PlanFacts = field(default_factory=PlanFacts)
 
     def entry(self, key: str) -> RangeEntry:
         """Return the range with this partition key.
@@ -213,7 +214,6 @@ def prepare_target(manifest: Manifest, migration: Migration, target: VectorStore
 
     Raises:
         ManifestError: The collection was there when the migration was planned, or ranges are proven, and it is gone.
-        SchemaCompatibilityError: The collection is no longer what was planned.
     """
     name = migration.target_collection
     if not target.exists(name):
@@ -227,14 +227,6 @@ def prepare_target(manifest: Manifest, migration: Migration, target: VectorStore
             target.create(manifest.target_spec)
         except CollectionExistsError:
             target.forget_spec(name)  # another range's run was faster
-    found = target.spec(name).vectors
-    wanted = {vector.name: vector for vector in manifest.target_spec.vectors}
-    if {vector.name for vector in found} != wanted.keys() or not all(fits(wanted[v.name], v) for v in found):
-        raise SchemaCompatibilityError(
-            f"collection {name!r} in {target.address} is not what was planned: expected vectors "
-            f"{manifest.target_spec.vectors}, got {found}.",
-            todo="Drop it, or remove the migration's state folder and plan again.",
-        )
 
 
 def manifest_fingerprint(manifest: Manifest) -> str:

@@ -6,15 +6,15 @@ Belongs here: making a manifest, once or once per generation. Does not belong he
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rag_migration_pipeline.digests import digest_ids
-from rag_migration_pipeline.envelope import ENVELOPE_KEY, original_id
-from rag_migration_pipeline.errors import SourceChangedError
+from rag_migration_pipeline.envelope import ENVELOPE_KEY, layout_of, original_id
+from rag_migration_pipeline.errors import MigrationError, SourceChangedError
 from rag_migration_pipeline.events import EventSink, ManifestMade
-from rag_migration_pipeline.plan import Plan, make_plan, refuse_collisions, refuse_conflicts
+from rag_migration_pipeline.plan import Plan, make_plan, refuse_collisions, refuse_conflicts, refuse_plan
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.spec import Migration
@@ -29,6 +29,7 @@ from rag_migration_pipeline.steps.manifest import (
     read_left_ids,
     store_manifest,
 )
+from rag_migration_pipeline.steps.sample import read_sample
 from rag_migration_pipeline.stores.base import VectorStore
 
 MAX_PASSES = 5
@@ -123,28 +124,78 @@ def _plan_and_store(
     listing: IdListing,
     previous: Manifest | None,
 ) -> Manifest:
+    draft = draft_manifest(migration, source, target, state, listing, previous)
+    for refusal in draft.refusals:
+        raise refusal
+    store_manifest(state, draft.manifest, listing.ids, draft.known, draft.left)
+    return draft.manifest
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A manifest that is not stored yet.
+
+    Attributes:
+        known: The target's ids that are not the migration's.
+        left: The target's ids that earlier generations wrote and that the source no longer has.
+        refusals: Why it must not be stored; the first is what planning fails with.
+    """
+
+    manifest: Manifest
+    known: set[RecordId]
+    left: set[RecordId]
+    refusals: tuple[MigrationError, ...]
+
+
+def draft_manifest(
+    migration: Migration,
+    source: VectorStore,
+    target: VectorStore,
+    state: StateFolder,
+    listing: IdListing,
+    previous: Manifest | None,
+) -> Draft:
+    """Read both sides, decide how the target will hold the source, and judge it; nothing is written."""
+    plan = _plan(migration, source, target, listing)
+    refusals = _refusals(lambda: refuse_plan(plan, migration))
+    rule = plan.target_layout.id_rule
+    natives: set[RecordId] = set()
+    if not plan.refused_ids:
+        refusals += _refusals(lambda: refuse_collisions(listing.originals, rule))
+        natives = {rule.native(record_id) for record_id in listing.originals}
+    present: set[RecordId] = set()
+    if not plan.creates_target and target.count(migration.target_collection):
+        present = {record_id for page in target.iter_ids(migration.target_collection) for record_id in page}
+    ours, known = _told_apart(state, previous, present)
+    refusals += _refusals(lambda: refuse_conflicts(natives, known, migration.options.conflict, migration))
+    left = (ours & present) - natives
+    manifest = _cut(migration, plan, source, listing.ids, previous, known_count=len(known), left_count=len(left))
+    return Draft(manifest, known, left, refusals)
+
+
+def _plan(migration: Migration, source: VectorStore, target: VectorStore, listing: IdListing) -> Plan:
+    described = source.describe(migration.source_collection)
+    layout = layout_of(described.spec, source.capabilities, migration.source.document_key)
     collection = migration.target_collection
     existing = target.describe(collection) if target.exists(collection) else None
-    plan = make_plan(
+    return make_plan(
         migration,
-        source.describe(migration.source_collection),
+        described,
         source.capabilities,
         listing.originals,
         existing,
         target.capabilities,
+        read_sample(migration, source, listing.ids, layout),
+        None if existing is None else target.screen_payload,
     )
-    rule = plan.target_layout.id_rule
-    refuse_collisions(listing.originals, rule)
-    natives = {rule.native(record_id) for record_id in listing.originals}
-    present: set[RecordId] = set()
-    if existing is not None and existing.count:
-        present = {record_id for page in target.iter_ids(collection) for record_id in page}
-    ours, known = _told_apart(state, previous, present)
-    refuse_conflicts(natives, known, migration.options.conflict, migration)
-    left = (ours & present) - natives
-    manifest = _cut(migration, plan, source, listing.ids, previous, known_count=len(known), left_count=len(left))
-    store_manifest(state, manifest, listing.ids, known, left)
-    return manifest
+
+
+def _refusals(check: Callable[[], None]) -> tuple[MigrationError, ...]:
+    try:
+        check()
+    except MigrationError as refusal:
+        return (refusal,)
+    return ()
 
 
 def _told_apart(
@@ -204,6 +255,7 @@ def _cut(
         count=len(ids),
         ids_digest=digest_ids(ids),
         ranges=tuple(ranges),
+        plan=plan.facts,
     )
 
 

@@ -44,6 +44,7 @@ class Report:
         source_count: Records in the source now; another number than ``planned`` is told, not a failure.
         is_proven: Every record was read back and nothing is missing, extra or changed.
         rejections: Id text and reason of the records that were set aside, at most `NAMED`.
+        target_collection: The target collection, under the name that it has there.
         contradicted: Keys of the ranges in which something is missing or changed; their receipts are withdrawn.
         notes: What the proof does not contradict and a user of the target should know, one sentence each.
     """
@@ -65,6 +66,7 @@ class Report:
     is_proven: bool
     findings: Findings
     rejections: Mapping[str, str] = field(default_factory=dict)
+    target_collection: str = ""
     contradicted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -220,6 +222,7 @@ def _make_report(
         is_proven=findings.is_clean and validation is Validation.FULL and not account.is_over_budget,
         findings=findings,
         rejections={id_text(item.record_id): item.reason for item in account.rejections[:NAMED]},
+        target_collection=context.migration.target_collection,
         notes=_notes(context, counts),
     )
 

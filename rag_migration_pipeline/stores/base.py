@@ -10,9 +10,10 @@ through `VectorStore.upsert`, ``steps/validate.py`` reads back through `VectorSt
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rag_migration_pipeline.errors import CollectionNotFoundError
+from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
@@ -34,6 +35,10 @@ class StoreSettings(ABC):
         document_key: Payload key under which the document travels in stores without documents of their own.
         timeout_s: Longest wait for one answer.
     """
+
+    name_rule: ClassVar[NameRule] = NameRule()
+    """Which names a collection of this store can have; known before the store is opened, because a migration's target
+    name depends on it."""
 
     document_key: str = "document"
     timeout_s: float = 60.0

@@ -24,7 +24,7 @@ SPACES = {"cosine": Metric.COSINE, "ip": Metric.DOT, "l2": Metric.L2}
 """Chroma's name of a metric -> ours."""
 
 _SPACE_OF = {metric: space for space, metric in SPACES.items()}
-_NAME_PATTERN = (
+NAME_PATTERN = (
     r"(?!.*\.\.)"  # no two periods in a row
     r"(?!\d{1,3}(\.\d{1,3}){3}\Z)"  # no IP address
     r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]"
@@ -76,7 +76,7 @@ def capabilities(form: str, max_batch_count: int) -> Capabilities:
         has_documents=True,
         has_empty_string_id=False,
         reads_by_key_order=False,
-        collection_name_pattern=_NAME_PATTERN,
+        collection_name_pattern=NAME_PATTERN,
         max_batch_count=max_batch_count,
         # The server refuses bodies above 40 MiB (its default, tried); a character takes up to 4 bytes, 6 when escaped.
         max_batch_bytes=8 * 2**20,
@@ -89,7 +89,7 @@ def capabilities(form: str, max_batch_count: int) -> Capabilities:
 
 def is_name(collection: str) -> bool:
     """Return whether a collection can have that name; others must not get into the path of a request."""
-    return re.fullmatch(_NAME_PATTERN, collection) is not None
+    return re.fullmatch(NAME_PATTERN, collection) is not None
 
 
 def spec_of(model: Any) -> CollectionSpec:

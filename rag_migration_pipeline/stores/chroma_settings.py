@@ -6,13 +6,16 @@ reached (``chroma_connection.py``).
 
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import SecretStr
 
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.locators import Locator
+from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.chroma_connection import TOKEN_HEADERS, ServerAddress, connect_folder, connect_server
+from rag_migration_pipeline.stores.chroma_schema import NAME_PATTERN
 
 DEFAULT_PORT = 8000
 DEFAULT_TENANT, DEFAULT_DATABASE = "default_tenant", "default_database"
@@ -29,6 +32,8 @@ class ChromaSettings(StoreSettings):
         user: For a proxy with basic authentication, with ``password``.
         ca_file: PEM file of the authority to trust besides the system's.
     """
+
+    name_rule: ClassVar[NameRule] = NameRule(NAME_PATTERN)
 
     path: str | None = None
     host: str | None = None

@@ -5,11 +5,14 @@ Belongs here: addresses, options, secrets. Does not belong here: the connection 
 
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import SecretStr
 
 from rag_migration_pipeline.locators import Locator
+from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
+from rag_migration_pipeline.stores.milvus_types import NAME_PATTERN
 
 DEFAULT_PORT = 19_530
 
@@ -26,6 +29,8 @@ class MilvusSettings(StoreSettings):
         load_source: Whether a released collection may be loaded for reading; it is released again at the end.
         finish_timeout_s: Longest wait for flushing, indexing and loading.
     """
+
+    name_rule: ClassVar[NameRule] = NameRule(NAME_PATTERN)
 
     host: str = ""
     port: int = DEFAULT_PORT

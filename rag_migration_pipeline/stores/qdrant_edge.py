@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -34,6 +34,7 @@ from rag_migration_pipeline.errors import (
     StoreRequestError,
 )
 from rag_migration_pipeline.locators import Locator
+from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, Payload, RecordBatch, RecordId, VectorSpec
 from rag_migration_pipeline.stores import qdrant_schema as schema
 from rag_migration_pipeline.stores.base import StoreSettings
@@ -56,6 +57,8 @@ class QdrantEdgeSettings(StoreSettings):
         path: Absolute base folder; every collection is a shard in a folder of its name.
         optimize_at_end: Build the index when a load is finished, as a server does in the background.
     """
+
+    name_rule: ClassVar[NameRule] = schema.NAME_RULE
 
     path: str
     optimize_at_end: bool = True

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
+from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.records import (
     DEFAULT_VECTOR,
     CollectionSpec,
@@ -53,6 +54,7 @@ INDEX_TYPES = {"string": "keyword", **{ours: theirs for theirs, ours in FIELD_TY
 # qdrant-client 1.20 http/api_client.py, which refuses "." and "..". A name becomes a folder, so bytes count as well.
 NAME_PATTERN = r'(?!\.{1,2}$)[^<>:"/\\|?*\x00\x1f]{1,255}'
 MAX_NAME_BYTES = 255
+NAME_RULE = NameRule(NAME_PATTERN, MAX_NAME_BYTES)
 MAX_DIMENSION = 65_536
 
 # Measured on qdrant-edge-py 0.9.0: the engine's own normalisation is off by up to 1.4e-7 of the length (dimensions 1 to
@@ -113,13 +115,9 @@ def check_creatable(spec: CollectionSpec) -> None:
 
 
 def _name_problems(name: str) -> list[str]:
-    import re
-
-    if not re.fullmatch(NAME_PATTERN, name):
-        return [f'the name {name[:60]!r} is empty, too long or has one of < > : " / \\ | ? *']
-    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-        return [f"the name is longer than {MAX_NAME_BYTES} bytes"]
-    return []
+    if NAME_RULE.allows(name):
+        return []
+    return [f'the name {name[:60]!r} is empty, longer than {MAX_NAME_BYTES} bytes or has one of < > : " / \\ | ? *']
 
 
 def _vector_problems(vectors: tuple[VectorSpec, ...]) -> list[str]:

@@ -12,13 +12,15 @@ beside another REST port it could belong to another server, so there it must be 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from pydantic import SecretStr
 
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.locators import Locator
+from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
+from rag_migration_pipeline.stores.qdrant_schema import NAME_RULE
 
 GrpcPreference = Literal["auto", "true", "false"]
 
@@ -36,6 +38,8 @@ class QdrantSettings(StoreSettings):
         ca_file: PEM file of the authority that signed the server's certificate; empty means the public ones.
         finish_timeout_s: Longest wait for the optimizers at the end of a load.
     """
+
+    name_rule: ClassVar[NameRule] = NAME_RULE
 
     host: str = ""
     port: int = DEFAULT_PORT

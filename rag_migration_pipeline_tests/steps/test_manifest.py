@@ -423,7 +423,7 @@ def test_identity_follows_what_arrives_and_where_and_nothing_else(world: World) 
         world.migration(filter={"n": 1}),
         world.migration(conflict="skip"),
         replace(base, source_collection="other"),
-        replace(base, target_collection="other"),
+        replace(base, target_name="other"),
         replace(base, target=replace(world.target, document_key="text")),
         replace(base, source=world.target, target=world.source),
     ]

@@ -170,10 +170,10 @@ def test_migrations_over_the_same_two_stores_keep_apart(world: World) -> None:
     """Migrations that differ in the target's collection alone, or in the filter alone, keep apart."""
     world.fill(records(numbered(9)))
     plans = {
-        "all": {"target_collection": "all"},
-        "low": {"target_collection": "part", "options": MigrationOptions(range_count=4, filter={"n": {"$lt": 5}})},
+        "all": {"target_name": "all"},
+        "low": {"target_name": "part", "options": MigrationOptions(range_count=4, filter={"n": {"$lt": 5}})},
         "high": {
-            "target_collection": "part",
+            "target_name": "part",
             "options": MigrationOptions(range_count=4, filter={"n": {"$gte": 5}}, conflict="overwrite"),
         },
     }

@@ -13,7 +13,7 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 
 GROUND = frozenset(
     {"__init__", "errors", "records", "vectors", "batching", "locks", "payloads", "locators", "state", "events"}
-    | {"paths", "problems"}
+    | {"names", "paths", "problems"}
     | {"filters", "filter_nodes", "filter_text", "filter_meaning"}  # adapters translate filters
 )
 MAPPING = frozenset(
@@ -21,7 +21,9 @@ MAPPING = frozenset(
 )
 ENVELOPE = frozenset({"envelope", "envelope_lengths", "envelope_notes"})
 FIELDS = frozenset({"inference", "target_fields"})
-CORE = MAPPING | ENVELOPE | FIELDS | {"arrow", "digests", "ids", "plan", "quarantine", "receipts", "spec"}
+VERDICTS = frozenset({"collection_verdicts", "profile", "vector_choice", "vector_verdicts", "verdicts"})
+PLAN = VERDICTS | {"ids", "plan", "spec"}
+CORE = MAPPING | ENVELOPE | FIELDS | PLAN | {"arrow", "digests", "quarantine", "receipts"}
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""
 

@@ -9,12 +9,14 @@ import pytest
 from rag_migration_pipeline.envelope import ENVELOPE_KEY
 from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError
 from rag_migration_pipeline.ids import IdRule
+from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.plan import (
     MIN_ID_LENGTH_BYTES,
     Plan,
     make_plan,
     refuse_collisions,
     refuse_conflicts,
+    refuse_plan,
 )
 from rag_migration_pipeline.records import (
     CollectionInfo,
@@ -52,9 +54,15 @@ STRICT = Capabilities(
     max_text_field_bytes=65_535,
     max_id_length_bytes=1_000,
     max_dimension=100,
-    collection_name_pattern=r"[a-z]+",
+    collection_name_pattern=r"[a-z0-9_]+",
 )
 POINTS = replace(STRICT, id_kinds=frozenset({IdKind.UINT64, IdKind.UUID}), has_typed_text_fields=False)
+
+
+class StrictSettings(MemorySettings):
+    """A target that allows few names."""
+
+    name_rule = NameRule(STRICT.collection_name_pattern)
 
 
 def planned(
@@ -66,7 +74,9 @@ def planned(
 ) -> Plan:
     existing = None if target is None else CollectionInfo(target, 0)
     found = ["a"] if ids is None else ids
-    return make_plan(migration, CollectionInfo(source, 5), memory.CAPABILITIES, found, existing, capabilities)
+    plan = make_plan(migration, CollectionInfo(source, 5), memory.CAPABILITIES, found, existing, capabilities)
+    refuse_plan(plan, migration)
+    return plan
 
 
 def problems_of(**changes: Any) -> list[str]:
@@ -131,12 +141,15 @@ def test_a_new_id_field_has_room_for_what_comes_later(longest: int, length: int)
         ({"vectors": ()}, ["no vectors"]),
         ({"vectors": (VectorSpec(3, Metric.L2),)}, ["metric l2, strict has cosine"]),
         ({"vectors": (VectorSpec(101, Metric.COSINE),)}, ["dimension 101, at most 100"]),
-        ({"vectors": (VectorSpec(8, Metric.HAMMING, dtype="binary"),)}, ["is of binary, which strict does not hold"]),
-        ({"vectors": (VectorSpec(3, Metric.COSINE, "title"),)}, ["'title' is named"]),
-        ({"vectors": (VectorSpec(None, Metric.DOT, kind=VectorKind.SPARSE),)}, ["sparse, strict is not written"]),
+        (
+            {"vectors": (VectorSpec(24, Metric.COSINE, dtype="binary"),)},
+            ["element type binary, which strict does not hold"],
+        ),
+        ({"vectors": (VectorSpec(3, Metric.COSINE, "title"),)}, ["named 'title', strict holds one", '{title: ""}']),
+        ({"vectors": (VectorSpec(None, Metric.DOT, kind=VectorKind.SPARSE),)}, ["sparse, strict holds dense"]),
         (
             {"vectors": (VectorSpec(3, Metric.COSINE, "a"), VectorSpec(300, Metric.L2, "b"))},
-            ["'a', 'b'", "'b' has the metric l2", "dimension 300"],
+            ["'a', 'b'", 'vector "b": metric l2', "dimension 300"],
         ),
     ],
 )
@@ -155,8 +168,9 @@ def test_vectors_of_every_kind_are_planned_as_they_are_where_the_target_holds_th
     source = replace(SOURCE, vectors=vectors)
     assert planned(source=source, capabilities=memory.CAPABILITIES).target_spec.vectors == vectors
     plain = replace(memory.CAPABILITIES, other_types=frozenset(), sparse_modifiers=frozenset(), store="plain")
-    problems = problems_of(source=source, capabilities=plain)
-    assert problems == ["vector 'words' has the modifier idf, which plain does not have"]
+    with pytest.raises(SchemaCompatibilityError, match="compared without idf") as caught:
+        planned(source=source, capabilities=plain)
+    assert caught.value.facts["lossy"] == ['vector "words"']
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "uint8"])
@@ -168,15 +182,16 @@ def test_an_element_type_that_the_target_lacks_becomes_float32_which_holds_its_v
 
 def test_a_name_that_the_target_does_not_allow_is_named() -> None:
     with pytest.raises(SchemaCompatibilityError, match="'Copy-1'") as caught:
-        planned(migration=replace(MIGRATION, target_collection="Copy-1"))
-    assert "[a-z]+" in str(caught.value)
+        planned(migration=replace(MIGRATION, target=StrictSettings(name="t"), target_name="Copy-1"))
+    assert "[a-z0-9_]+" in str(caught.value)
+    assert "'opy_1'" in str(caught.value)
 
 
 EXISTING = CollectionSpec("copy", (VectorSpec(3, Metric.COSINE),), frozenset({IdKind.STRING}), max_id_length_bytes=50)
 
 
 def test_an_existing_target_is_taken_as_it_is() -> None:
-    plan = planned(target=EXISTING, migration=replace(MIGRATION, target_collection="Not-Checked"))
+    plan = planned(target=EXISTING, migration=replace(MIGRATION, target_name="Not-Checked"))
     assert not plan.creates_target
     assert plan.target_spec == EXISTING
     assert plan.target_layout.id_rule == IdRule(frozenset({IdKind.STRING}), 50)
@@ -187,7 +202,7 @@ def test_an_existing_target_is_taken_as_it_is() -> None:
     [
         ({"vectors": (VectorSpec(4, Metric.COSINE),)}, ["expected dimension 3, the target has 4"]),
         ({"vectors": (VectorSpec(3, Metric.DOT),)}, ["expected metric cosine, the target has dot"]),
-        ({"vectors": (VectorSpec(3, Metric.COSINE, dtype="float16"),)}, ["expected dtype float32"]),
+        ({"vectors": (VectorSpec(3, Metric.COSINE, dtype="int8"),)}, ["expected dtype float32"]),
         ({"vectors": (VectorSpec(4, Metric.DOT),)}, ["dimension", "metric"]),
         ({"vectors": (VectorSpec(3, Metric.COSINE, "title"),)}, ["no vector ''", "also has a vector 'title'"]),
         ({"settings": {"auto_id": True}}, ["makes its own ids"]),

@@ -42,6 +42,9 @@ def test_every_option_arrives() -> None:
         "keep_staging": True,
         "envelope": False,
         "max_rejected": 3,
+        "accept_lossy": ("id", "field tags"),
+        "translate_names": True,
+        "vectors": {"title": "", "body": None, "text": {"name": None, "metric": "dot", "dtype": "float16"}},
     }
     options = migration_from_spec({**GOOD, **values}).options
     assert options.model_dump(by_alias=True) == {**values, "conflict": Conflict.SKIP, "validate": Validation.COUNTS}

@@ -1,0 +1,89 @@
+"""Drift: whether source and target are still what was planned.
+
+Belongs here: comparing both sides' schemas with those of the stored plan. Does not belong here: whether records changed
+(``steps/extract.py``, ``steps/validate.py``), planning (``steps/planning.py``).
+
+Index and other settings may change while a migration runs: they change no record.
+"""
+
+from collections.abc import Iterator
+
+from rag_migration_pipeline.errors import SchemaCompatibilityError
+from rag_migration_pipeline.records import CollectionSpec, FieldSpec, VectorSpec
+from rag_migration_pipeline.spec import Migration
+from rag_migration_pipeline.steps.manifest import Manifest
+from rag_migration_pipeline.stores.base import VectorStore
+
+_VECTOR_PROPERTIES = ("kind", "dimension", "metric", "dtype", "modifier")
+_FIELD_PROPERTIES = ("type", "element_type", "max_length_bytes", "is_nullable")
+
+
+def refuse_source_drift(manifest: Manifest, migration: Migration, source: VectorStore) -> None:
+    """Refuse to go on where the source is not what was planned.
+
+    Raises:
+        SchemaCompatibilityError: Names every difference, expected against got.
+    """
+    _refuse(manifest.source_spec, source, migration.source_collection, "the source")
+
+
+def refuse_target_drift(manifest: Manifest, migration: Migration, target: VectorStore) -> None:
+    """Refuse to go on where the target is not what was planned.
+
+    Raises:
+        SchemaCompatibilityError: Names every difference, expected against got.
+    """
+    _refuse(manifest.target_spec, target, migration.target_collection, "the target")
+
+
+def _refuse(planned: CollectionSpec, store: VectorStore, collection: str, side: str) -> None:
+    has_schema = store.capabilities.has_typed_text_fields
+    differences = list(_differences(planned, store.spec(collection), has_schema=has_schema))
+    if differences:
+        raise SchemaCompatibilityError(
+            f"collection {collection!r} in {store.address}, {side}, is not what was planned: {'; '.join(differences)}.",
+            todo="Restore it, or remove the migration's state folder and plan again"
+            + (" (drop the collection first if the migration made it)." if side == "the target" else "."),
+            differences=differences,
+        )
+
+
+def _differences(planned: CollectionSpec, found: CollectionSpec, *, has_schema: bool) -> Iterator[str]:
+    yield from _vector_differences(planned.vectors, found.vectors)
+    if planned.id_kinds != found.id_kinds:
+        yield f"expected ids of kind {_names(planned.id_kinds)}, got {_names(found.id_kinds)}"
+    if planned.id_field is not None and planned.id_field != found.id_field:
+        yield f"expected the id field {planned.id_field!r}, got {found.id_field!r}"
+    if (planned.max_id_length_bytes or 0) > (found.max_id_length_bytes or 0) and found.max_id_length_bytes:
+        yield f"expected ids of up to {planned.max_id_length_bytes} bytes, got {found.max_id_length_bytes}"
+    if bool(planned.settings.get("auto_id")) != bool(found.settings.get("auto_id")):
+        yield f"expected auto_id {bool(planned.settings.get('auto_id'))}, got {bool(found.settings.get('auto_id'))}"
+    if has_schema:  # elsewhere a field is an index, which anybody may add
+        yield from _field_differences(planned.fields, found.fields)
+
+
+def _vector_differences(planned: tuple[VectorSpec, ...], found: tuple[VectorSpec, ...]) -> Iterator[str]:
+    wanted, got = ({vector.name: vector for vector in vectors} for vectors in (planned, found))
+    if wanted.keys() != got.keys():
+        yield f"expected vectors {sorted(wanted)}, got {sorted(got)}"
+    for name in sorted(wanted.keys() & got.keys()):
+        for what in _VECTOR_PROPERTIES:
+            before, after = getattr(wanted[name], what), getattr(got[name], what)
+            is_open = what == "dimension" and None in (before, after)  # Chroma has none before the first record
+            if before != after and not is_open:
+                yield f"vector {name!r}: expected {what} {before}, got {after}"
+
+
+def _field_differences(planned: tuple[FieldSpec, ...], found: tuple[FieldSpec, ...]) -> Iterator[str]:
+    wanted, got = ({field.name: field for field in fields} for fields in (planned, found))
+    if wanted.keys() != got.keys():
+        yield f"expected fields {sorted(wanted)}, got {sorted(got)}"
+    for name in sorted(wanted.keys() & got.keys()):
+        for what in _FIELD_PROPERTIES:
+            before, after = getattr(wanted[name], what), getattr(got[name], what)
+            if before != after:
+                yield f"field {name!r}: expected {what} {before}, got {after}"
+
+
+def _names(kinds: frozenset[str]) -> str:
+    return ", ".join(sorted(kinds)) or "none"
