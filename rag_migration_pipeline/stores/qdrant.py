@@ -18,13 +18,20 @@ from rag_migration_pipeline.errors import (
     StoreLockedError,
     StoreRequestError,
 )
-from rag_migration_pipeline.records import DEFAULT_VECTOR, CollectionInfo, CollectionSpec, VectorSpec
+from rag_migration_pipeline.records import (
+    DEFAULT_VECTOR,
+    CollectionInfo,
+    CollectionSpec,
+    VectorKind,
+    VectorSpec,
+)
 from rag_migration_pipeline.stores import qdrant_schema as schema
 from rag_migration_pipeline.stores.qdrant_errors import driver_errors
 from rag_migration_pipeline.stores.qdrant_reading import KeyedStore, PointTransport
 from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings, settings_from_locator
 from rag_migration_pipeline.stores.qdrant_transports import LocalTransport
 from rag_migration_pipeline.stores.shared_handles import SharedHandles
+from rag_migration_pipeline.vectors import FLOAT32
 
 __all__ = ["QdrantFolderStore", "QdrantSettings", "QdrantStore", "settings_from_locator"]
 
@@ -87,7 +94,11 @@ class QdrantStore(KeyedStore):
         indexes = {name: str(index.data_type) for name, index in (info.payload_schema or {}).items()}
         spec = CollectionSpec(
             name=collection,
-            vectors=schema.vectors_from_config(parameters.get("vectors"), parameters.get("sparse_vectors")),
+            vectors=schema.vectors_from_config(
+                parameters.get("vectors"),
+                parameters.get("sparse_vectors"),
+                has_types=bool(self.capabilities.other_types),
+            ),
             id_kinds=schema.ID_KINDS,
             fields=schema.fields_from_schema(indexes),
             settings=config,
@@ -99,14 +110,16 @@ class QdrantStore(KeyedStore):
         """See `VectorStore.create`."""
         from qdrant_client import models
 
-        schema.check_creatable(spec)
+        schema.check_creatable(spec, self.capabilities)
         if self.exists(spec.name):
             raise self._exists_error(spec.name)
-        params = {vector.name: _vector_params(models, vector) for vector in spec.vectors}
+        params = {v.name: _vector_params(models, v) for v in spec.vectors if not schema.is_sparse(v)}
+        sparse = {v.name: _sparse_params(models, v) for v in spec.vectors if schema.is_sparse(v)}
         with self._calling("create", spec.name) as client:
             client.create_collection(
                 spec.name,
                 vectors_config=params[DEFAULT_VECTOR] if list(params) == [DEFAULT_VECTOR] else params,
+                sparse_vectors_config=sparse or None,
                 metadata=dict(spec.metadata) or None,
             )
         self.forget_spec(spec.name)
@@ -134,7 +147,17 @@ class QdrantStore(KeyedStore):
 
 
 def _vector_params(models: Any, vector: VectorSpec) -> Any:
-    return models.VectorParams(size=vector.dimension, distance=models.Distance(schema.DISTANCES[vector.metric]))
+    comparator = models.MultiVectorComparator.MAX_SIM
+    return models.VectorParams(
+        size=vector.dimension,
+        distance=models.Distance(schema.DISTANCES[vector.metric]),
+        multivector_config=models.MultiVectorConfig(comparator=comparator) if vector.kind is VectorKind.MULTI else None,
+        datatype=None if vector.dtype == FLOAT32 else models.Datatype(vector.dtype),
+    )
+
+
+def _sparse_params(models: Any, vector: VectorSpec) -> Any:
+    return models.SparseVectorParams(modifier=models.Modifier(vector.modifier) if vector.modifier else None)
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,20 @@ from rag_migration_pipeline.errors import (
 )
 from rag_migration_pipeline.locators import Locator
 from rag_migration_pipeline.names import NameRule
-from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, Payload, RecordBatch, RecordId, VectorSpec
+from rag_migration_pipeline.records import (
+    CollectionInfo,
+    CollectionSpec,
+    Payload,
+    RecordBatch,
+    RecordId,
+    VectorKind,
+    VectorSpec,
+)
 from rag_migration_pipeline.stores import qdrant_schema as schema
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.qdrant_errors import driver_errors
 from rag_migration_pipeline.stores.qdrant_reading import KeyedStore, Page, PointTransport
-from rag_migration_pipeline.stores.qdrant_transports import client_batch, list_vectors
+from rag_migration_pipeline.stores.qdrant_vectors import client_batch, listed
 from rag_migration_pipeline.stores.shared_handles import SharedHandles
 
 _CONFIG = "edge_config.json"  # written by the engine; what makes a folder a shard
@@ -233,7 +241,7 @@ class EdgeTransport(PointTransport):
         with self._calling("upsert", spec.name, is_write=True) as shard:
             for start in range(0, len(batch), _UPSERT_COUNT):
                 part = batch.slice(start, start + _UPSERT_COUNT)
-                rows = zip(part.ids, list_vectors(part), part.payloads, strict=True)
+                rows = zip(part.ids, listed(part, qdrant_edge.SparseVector), part.payloads, strict=True)
                 points = [qdrant_edge.Point(record_id, vector, payload) for record_id, vector, payload in rows]
                 shard.update(qdrant_edge.UpdateOperation.upsert_points(points))
 
@@ -323,7 +331,7 @@ class QdrantEdgeStore(KeyedStore):
         """See `VectorStore.create`."""
         import qdrant_edge
 
-        schema.check_creatable(spec)
+        schema.check_creatable(spec, self.capabilities)
         if spec.name in self.list_collections():
             raise CollectionExistsError(
                 f"there is already a collection {spec.name!r} in {self.address}.",
@@ -332,7 +340,8 @@ class QdrantEdgeStore(KeyedStore):
             )
         with driver_errors(self.address, "create", spec.name):
             config = qdrant_edge.EdgeConfig(
-                vectors={vector.name: _vector_params(qdrant_edge, vector) for vector in spec.vectors}
+                vectors={v.name: _vector_params(qdrant_edge, v) for v in spec.vectors if not schema.is_sparse(v)},
+                sparse_vectors={v.name: _sparse_params(qdrant_edge, v) for v in spec.vectors if schema.is_sparse(v)},
             )
             self.folder.create(spec.name, config, {"metadata": dict(spec.metadata)})
             for name, kind in schema.indexes_for(spec).items():
@@ -369,8 +378,17 @@ def _holds_shards(path: Path) -> bool:
 
 
 def _vector_params(qdrant_edge: Any, vector: VectorSpec) -> Any:
-    distance = getattr(qdrant_edge.Distance, schema.DISTANCES[vector.metric])
-    return qdrant_edge.EdgeVectorParams(size=vector.dimension, distance=distance)
+    comparator = qdrant_edge.MultiVectorComparator.MaxSim
+    return qdrant_edge.EdgeVectorParams(
+        size=vector.dimension,
+        distance=getattr(qdrant_edge.Distance, schema.DISTANCES[vector.metric]),
+        multivector_config=qdrant_edge.MultiVectorConfig(comparator) if vector.kind is VectorKind.MULTI else None,
+        datatype=getattr(qdrant_edge.VectorStorageDatatype, vector.dtype.capitalize()),
+    )
+
+
+def _sparse_params(qdrant_edge: Any, vector: VectorSpec) -> Any:
+    return qdrant_edge.EdgeSparseVectorParams(modifier=qdrant_edge.Modifier.Idf if vector.modifier else None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Points as gRPC messages: batches in, batches out, vectors as packed bytes and never as Python floats.
 
-Belongs here: the wire form of ids, payload values and dense vectors. Does not belong here: sending (the transports).
+Belongs here: the wire form of ids, payload values and vectors. Does not belong here: sending (the transports).
 
 Measured with qdrant-client 1.20 on 384 dimensions: 15-20 microseconds per point written (client's own conversion from
 lists: 45), 13 per point read (client's own: 60); vectors cost 2 of them.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,16 @@ from rag_migration_pipeline.records import (
     UINT64_MAX,
     CollectionSpec,
     DenseColumn,
+    MultiColumn,
     Payload,
     RecordBatch,
     RecordId,
+    SparseColumn,
     VectorColumn,
+    VectorKind,
+    VectorSpec,
 )
+from rag_migration_pipeline.vectors import column_of, element_type
 
 _FLOAT = np.dtype("<f4")  # the wire's byte order
 _DATA_TAG = b"\x0a"  # field 1, length-delimited: DenseVector.data; also Vectors.vector
@@ -58,12 +63,11 @@ def id_of(message: Any) -> RecordId:
 
 
 def encode_points(batch: RecordBatch) -> Iterator[Any]:
-    """Yield a ``PointStruct`` per record; dense columns only."""
+    """Yield a ``PointStruct`` per record; dense and multi-vectors are float32."""
     from qdrant_client import grpc
 
-    columns = {name: column for name, column in batch.vectors.items() if isinstance(column, DenseColumn)}
-    is_named = list(columns) != [DEFAULT_VECTOR]
-    rows = _named_rows(columns, len(batch)) if is_named else _unnamed_rows(columns[DEFAULT_VECTOR])
+    only = batch.vectors.get(DEFAULT_VECTOR) if list(batch.vectors) == [DEFAULT_VECTOR] else None
+    rows = _unnamed_rows(only) if isinstance(only, DenseColumn) else _named_rows(batch.vectors, len(batch))
     for record_id, payload, vectors in zip(batch.ids, batch.payloads, rows, strict=True):
         values = {key: _value_fields(value) for key, value in payload.items()}
         yield grpc.PointStruct(id=id_fields(record_id), vectors=vectors, payload=values)
@@ -75,28 +79,61 @@ def _unnamed_rows(column: DenseColumn) -> Iterator[Any]:
     inner = _vector_prefix(column.values.shape[1])
     prefix = _DATA_TAG + _varint(len(inner) + 4 * column.values.shape[1]) + inner
     nothing = grpc.Vectors(vectors=grpc.NamedVectors())
-    for row, raw in enumerate(_row_bytes(column)):
+    for row, raw in enumerate(_row_bytes(column.values)):
         is_present = column.present is None or column.present[row]
         yield grpc.Vectors.FromString(prefix + raw) if is_present else nothing
 
 
-def _named_rows(columns: dict[str, DenseColumn], count: int) -> Iterator[Any]:
+def _named_rows(columns: Mapping[str, VectorColumn], count: int) -> Iterator[Any]:
+    """Yield each record's vectors by name; the unnamed vector is the one whose name is empty."""
     from qdrant_client import grpc
 
-    prefixes = {name: _vector_prefix(column.values.shape[1]) for name, column in columns.items()}
-    raws = {name: _row_bytes(column) for name, column in columns.items()}
-    for row in range(count):
-        named = {}
-        for name, column in columns.items():
-            raw = next(raws[name])
-            if column.present is None or column.present[row]:
-                named[name] = grpc.Vector.FromString(prefixes[name] + raw)
+    vectors = {name: _vectors(column) for name, column in columns.items()}
+    for _ in range(count):
+        found = {name: next(rows) for name, rows in vectors.items()}
+        named = {name: vector for name, vector in found.items() if vector is not None}
         yield grpc.Vectors(vectors=grpc.NamedVectors(vectors=named))
 
 
-def _row_bytes(column: DenseColumn) -> Iterator[bytes]:
-    values = np.ascontiguousarray(column.values, dtype=_FLOAT)
-    return (row.tobytes() for row in values)
+def _vectors(column: VectorColumn) -> Iterator[Any]:
+    """Yield a ``Vector`` per record, or None."""
+    from qdrant_client import grpc
+
+    if isinstance(column, SparseColumn):
+        for indices, values in zip(column.indices, column.values, strict=True):
+            is_present = indices is not None and values is not None
+            yield grpc.Vector(sparse=_sparse_message(indices, values)) if is_present else None
+    elif isinstance(column, MultiColumn):
+        for item in column.values:
+            yield None if item is None else grpc.Vector(multi_dense=_multi_message(item))
+    else:
+        prefix = _vector_prefix(column.values.shape[1])
+        for row, raw in enumerate(_row_bytes(column.values)):
+            is_present = column.present is None or column.present[row]
+            yield grpc.Vector.FromString(prefix + raw) if is_present else None
+
+
+def _sparse_message(indices: Any, values: Any) -> Any:
+    from qdrant_client import grpc
+
+    raw = np.ascontiguousarray(values, dtype=_FLOAT).tobytes()
+    message = grpc.SparseVector.FromString(_DATA_TAG + _varint(len(raw)) + raw)  # its values are field 1, too
+    message.indices.extend(indices.tolist())
+    return message
+
+
+def _multi_message(values: Any) -> Any:
+    from qdrant_client import grpc
+
+    size_bytes = 4 * values.shape[1]
+    data = _DATA_TAG + _varint(size_bytes)
+    prefix = _DATA_TAG + _varint(len(data) + size_bytes) + data  # MultiDenseVector.vectors is field 1 again
+    return grpc.MultiDenseVector.FromString(b"".join(prefix + raw for raw in _row_bytes(values)))
+
+
+def _row_bytes(values: Any) -> Iterator[bytes]:
+    plain = np.ascontiguousarray(values, dtype=_FLOAT)
+    return (row.tobytes() for row in plain)
 
 
 def _value_fields(value: Any) -> dict[str, Any]:
@@ -131,9 +168,7 @@ def decode_points(points: Sequence[Any], spec: CollectionSpec) -> tuple[RecordBa
         payloads.append({key: decoder.value(value) for key, value in point.payload.items()})
         if decoder.is_doubtful:
             doubtful.append(row)
-    columns: dict[str, VectorColumn] = {
-        vector.name: _decode_column(points, vector.name, vector.dimension or 0) for vector in spec.vectors
-    }
+    columns = {vector.name: _decode_column(points, vector) for vector in spec.vectors}
     return RecordBatch([id_of(point.id) for point in points], columns, payloads), doubtful
 
 
@@ -167,25 +202,65 @@ class _Decoder:
         return None
 
 
-def _decode_column(points: Sequence[Any], name: str, dimension: int) -> DenseColumn:
-    """Return one vector of all points as an array of shape (n_points, dimension), float32."""
+def _decode_column(points: Sequence[Any], vector: VectorSpec) -> VectorColumn:
+    """Return one vector of all points."""
+    if vector.kind is VectorKind.DENSE:
+        return _decode_dense(points, vector)
+    decode = _sparse_entries if vector.kind is VectorKind.SPARSE else _multi_rows
+    found = [_vector_of(point, vector.name) for point in points]
+    return column_of(vector, [None if message is None else decode(message, vector) for message in found])
+
+
+def _decode_dense(points: Sequence[Any], vector: VectorSpec) -> DenseColumn:
+    """Return a column in the vector's element type; a server sends float32 whatever it keeps."""
+    from qdrant_client import grpc
+
+    dimension = vector.dimension or 0
     size_bytes = 4 * dimension
     parts: list[bytes] = []
     missing = []
     for row, point in enumerate(points):
-        vector = _vector_of(point, name)
-        if vector is None:
+        message = _vector_of(point, vector.name)
+        if message is None:
             missing.append(row)
             parts.append(bytes(size_bytes))
         else:
-            parts.append(_packed(vector, dimension, name))
+            # Servers before 1.16 fill the flat fields only.
+            is_flat = message.WhichOneof("vector") != "dense"
+            parts.append(_packed(grpc.DenseVector(data=message.data) if is_flat else message.dense, vector))
     values = np.frombuffer(bytearray().join(parts), dtype=_FLOAT).reshape(len(points), dimension)
-    values = values.astype(np.float32, copy=False)
+    values = values.astype(element_type(vector.dtype), copy=False)
     if not missing:
         return DenseColumn(values)
     present = np.ones(len(points), dtype=np.bool_)
     present[missing] = False
     return DenseColumn(values, present)
+
+
+def _sparse_entries(message: Any, vector: VectorSpec) -> tuple[Any, Any]:
+    kind = message.WhichOneof("vector")
+    if kind == "sparse":
+        return message.sparse.indices[:], message.sparse.values[:]
+    if kind is None and message.HasField("indices"):
+        return message.indices.data[:], message.data[:]
+    raise _unexpected(vector.name, "sparse")
+
+
+def _multi_rows(message: Any, vector: VectorSpec) -> Any:
+    dimension = vector.dimension or 0
+    if message.WhichOneof("vector") == "multi_dense":
+        raw = b"".join(_packed(row, vector) for row in message.multi_dense.vectors)
+        return np.frombuffer(raw, dtype=_FLOAT).reshape(-1, dimension)
+    if message.WhichOneof("vector") is None and message.vectors_count * dimension == len(message.data):
+        return np.array(message.data[:], dtype=_FLOAT).reshape(-1, dimension)
+    raise _unexpected(vector.name, f"a multi-vector with dimension {dimension}")
+
+
+def _unexpected(name: str, expected: str) -> StoreRequestError:
+    return StoreRequestError(
+        f"the server sent a vector {name!r} that is not {expected}, as the collection says.",
+        todo="Check the collection; was it changed while it was read?",
+    )
 
 
 def _vector_of(point: Any, name: str) -> Any:
@@ -197,19 +272,12 @@ def _vector_of(point: Any, name: str) -> Any:
     return None
 
 
-def _packed(vector: Any, dimension: int, name: str) -> bytes:
-    """Return the vector's floats as they lie on the wire."""
-    from qdrant_client import grpc
-
-    # Servers before 1.16 fill the flat field only.
-    dense = vector.dense if vector.WhichOneof("vector") == "dense" else grpc.DenseVector(data=vector.data)
-    raw: bytes = dense.SerializeToString()
-    size_bytes = 4 * dimension
+def _packed(message: Any, vector: VectorSpec) -> bytes:
+    """Return the floats of a ``DenseVector`` as they lie on the wire."""
+    raw: bytes = message.SerializeToString()
+    size_bytes = 4 * (vector.dimension or 0)
     if len(raw) != len(_DATA_TAG) + len(_varint(size_bytes)) + size_bytes:
-        raise StoreRequestError(
-            f"the server sent a vector {name!r} that is not dense with dimension {dimension}, as the collection says.",
-            todo="Check the collection; was it changed while it was read?",
-        )
+        raise _unexpected(vector.name, f"dense with dimension {vector.dimension}")
     return raw[len(raw) - size_bytes :]
 
 

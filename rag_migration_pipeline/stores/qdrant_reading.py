@@ -13,26 +13,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import CollectionNotFoundError, StoreRequestError
 from rag_migration_pipeline.records import (
     UINT64_MAX,
     CollectionSpec,
-    DenseColumn,
-    Float32Array,
-    Metric,
     Payload,
     RecordBatch,
     RecordId,
     RecordRange,
-    VectorColumn,
+    VectorKind,
+    VectorSpec,
 )
 from rag_migration_pipeline.stores.base import VectorStore
-from rag_migration_pipeline.stores.qdrant_schema import check_dense_float32
+from rag_migration_pipeline.stores.qdrant_vectors import in_float32, rows_to_batch
 
 _PAGE_BYTES = 32 * 2**20
+_MULTI_VECTORS = 256  # vectors of one record: a passage in a late-interaction model
+_SPARSE_ENTRIES = 256  # entries of one record: the terms of a passage
 _DELETE_COUNT = 10_000
 _VALUES_PAGE_COUNT = 5_000
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_]+")
@@ -73,7 +71,7 @@ class PointTransport(ABC):
 
     @abstractmethod
     def upsert(self, spec: CollectionSpec, batch: RecordBatch) -> None:
-        """Write records, acknowledged; vectors are float32, those of cosine collections of length 1."""
+        """Write records, acknowledged; dense and multi-vectors are as `qdrant_vectors.in_float32` makes them."""
 
     @abstractmethod
     def delete(self, collection: str, ids: Sequence[RecordId]) -> None:
@@ -142,7 +140,7 @@ class KeyedStore(VectorStore):
         self, collection: str, start: RecordId | None, stop: RecordId | None, page_count: int, expected_count: int
     ) -> Iterator[RecordBatch]:
         """Yield records with ``start <= id < stop``; the expected count only keeps the last page small."""
-        spec = self._readable_spec(collection)
+        spec = self.spec(collection)
         limit = min(page_count, _page_limit(spec))
         next_id, left = start, expected_count
         while True:
@@ -158,7 +156,7 @@ class KeyedStore(VectorStore):
 
     def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
         """See `VectorStore.fetch`."""
-        spec = self._readable_spec(collection)
+        spec = self.spec(collection)
         wanted = [record_id for record_id in dict.fromkeys(ids) if is_point_id(record_id)]
         limit = min(self.capabilities.page_count, _page_limit(spec))
         with self._known(collection):
@@ -173,10 +171,9 @@ class KeyedStore(VectorStore):
     def write(self, collection: str, batch: RecordBatch) -> None:
         """See `VectorStore.write`."""
         spec = self.spec(collection)
-        check_dense_float32(spec, "write")
         if len(batch):
             with self._known(collection):
-                self.points().upsert(spec, normalised(batch, spec))
+                self.points().upsert(spec, in_float32(batch, spec, self.capabilities))
 
     def delete(self, collection: str, ids: Sequence[RecordId]) -> None:
         """See `VectorStore.delete`."""
@@ -186,11 +183,6 @@ class KeyedStore(VectorStore):
                 self.points().count(collection)  # a missing collection is an error, even with nothing to delete
             for start in range(0, len(known), _DELETE_COUNT):
                 self.points().delete(collection, known[start : start + _DELETE_COUNT])
-
-    def _readable_spec(self, collection: str) -> CollectionSpec:
-        spec = self.spec(collection)
-        check_dense_float32(spec, "read")
-        return spec
 
 
 def id_order(record_id: RecordId) -> tuple[bool, int]:
@@ -219,55 +211,11 @@ def _before(batch: RecordBatch, stop: RecordId | None) -> RecordBatch:
 
 
 def _page_limit(spec: CollectionSpec) -> int:
-    """Return how many records keep a page within 32 MiB of vectors."""
-    return max(1, _PAGE_BYTES // max(1, sum(4 * (vector.dimension or 0) for vector in spec.vectors)))
+    """Return how many records keep a page within 32 MiB of vectors, guessing how long the longer ones are."""
+    return max(1, _PAGE_BYTES // max(1, sum(map(_vector_bytes, spec.vectors))))
 
 
-def normalised(batch: RecordBatch, spec: CollectionSpec) -> RecordBatch:
-    """Return the batch with C-contiguous float32 vectors, those of cosine collections divided by their length.
-
-    Qdrant does so itself, but leaves vectors shorter than 3.45e-4 as they are and makes zeros of those longer than
-    1.8e19, whose squared length overflows float32 (tried on qdrant-edge-py 0.9.0). It leaves vectors of length 1 alone.
-    """
-    columns: dict[str, VectorColumn] = dict(batch.vectors)
-    for name, column in batch.vectors.items():
-        if isinstance(column, DenseColumn):
-            is_cosine = spec.vector(name).metric is Metric.COSINE
-            values = _unit_rows(column.values) if is_cosine else column.values
-            columns[name] = DenseColumn(np.ascontiguousarray(values, dtype=np.float32), column.present)
-    return batch.with_columns(vectors=columns)
-
-
-def _unit_rows(values: Float32Array) -> Float32Array:
-    """Return rows of length 1; zero rows, which have no direction, stay zero."""
-    wide = values.astype(np.float64)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
-    unit: Float32Array = np.divide(wide, lengths, out=np.zeros_like(wide), where=lengths > 0).astype(np.float32)
-    return unit
-
-
-def rows_to_batch(
-    spec: CollectionSpec, ids: list[RecordId], payloads: list[Payload], vectors: Sequence[dict[str, Any]]
-) -> RecordBatch:
-    """Return a batch from one dict of vectors per record.
-
-    Args:
-        spec: The collection; only dense vectors.
-        ids: Ids of the records.
-        payloads: Payloads of the records.
-        vectors: Per record, a sequence of floats by vector name; names may be missing.
-    """
-    columns: dict[str, VectorColumn] = {}
-    for vector in spec.vectors:
-        dimension = vector.dimension or 0
-        rows = [record.get(vector.name) for record in vectors]
-        present = np.fromiter((row is not None for row in rows), dtype=np.bool_, count=len(rows))
-        if present.all():
-            values = np.array(rows, dtype=np.float32).reshape(len(rows), dimension)
-            columns[vector.name] = DenseColumn(values)
-        else:
-            values = np.zeros((len(rows), dimension), dtype=np.float32)
-            for position in np.flatnonzero(present):
-                values[position] = rows[position]
-            columns[vector.name] = DenseColumn(values, present)
-    return RecordBatch(ids, columns, payloads)
+def _vector_bytes(vector: VectorSpec) -> int:
+    if vector.kind is VectorKind.SPARSE:
+        return 8 * _SPARSE_ENTRIES
+    return 4 * (vector.dimension or 0) * (_MULTI_VECTORS if vector.kind is VectorKind.MULTI else 1)

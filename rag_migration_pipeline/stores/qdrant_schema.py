@@ -7,6 +7,7 @@ The engine's limits are declared for the local folder too, although that is laxe
 payloads, lone surrogates): what is written there would not move on to a server.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from rag_migration_pipeline.records import (
     VectorSpec,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
+from rag_migration_pipeline.vectors import FLOAT32
 
 ID_KINDS = frozenset({IdKind.UINT64, IdKind.UUID})
 
@@ -78,8 +80,14 @@ def capabilities(form: str) -> Capabilities:
         id_kinds=ID_KINDS,
         metrics=frozenset(DISTANCES),
         payload=PAYLOAD_RULES,
+        vector_kinds=frozenset(VectorKind),
+        other_types=frozenset() if form == "folder" else _OTHER_TYPES,
+        sparse_modifiers=frozenset({"idf"}),
         has_named_vectors=True,
         has_partial_vectors=True,
+        # The engine keeps what it is given where it does not normalise (tried on qdrant-edge-py 0.9.0); JSON has no
+        # form for it, so a server's collection could not be read over REST, and local mode refuses NaN.
+        has_non_finite_vectors=form == "edge",
         normalised_metrics=frozenset({Metric.COSINE}),
         vector_tolerance=VECTOR_TOLERANCE,
         max_dimension=MAX_DIMENSION,
@@ -94,13 +102,32 @@ def capabilities(form: str) -> Capabilities:
     )
 
 
-def check_creatable(spec: CollectionSpec) -> None:
-    """Refuse a collection that Qdrant cannot have.
+_OTHER_TYPES = frozenset(
+    (kind, dtype) for kind in (VectorKind.DENSE, VectorKind.MULTI) for dtype in ("float16", "uint8")
+)
+"""What the engine keeps vectors in beside float32. It truncates a float for uint8 (3.7 is 3, 300 is 255) and normalises
+uint8 under no metric (tried on qdrant-edge-py 0.9.0). Local mode takes the setting and keeps float32 all the same
+(qdrant-client 1.20), so a folder's vectors are float32 whatever it was told. A sparse vector's datatype is that of
+its index alone: the values come back bit for bit."""
+
+_VECTOR_NAME = r'(?!\.{1,2}$)[^<>:"/\\|?*\x00\x1f]*'
+MAX_VECTOR_NAME_BYTES = 200
+"""Source: qdrant-client 1.20 local/qdrant_local.py, ``_validate_new_vector_name``: the rules of the server, which keeps
+vectors in folders of their names. The engine alone takes more, and fails where the file system does."""
+
+
+def is_sparse(vector: VectorSpec) -> bool:
+    """Return whether the vector stands among a collection's sparse ones."""
+    return vector.kind is VectorKind.SPARSE
+
+
+def check_creatable(spec: CollectionSpec, capabilities: Capabilities) -> None:
+    """Refuse a collection that this form of Qdrant cannot have.
 
     Raises:
         SchemaCompatibilityError: Lists all reasons.
     """
-    problems = [*_name_problems(spec.name), *_vector_problems(spec.vectors)]
+    problems = [*_name_problems(spec.name), *_vector_problems(spec.vectors, capabilities)]
     others = sorted(kind for kind in spec.id_kinds if kind not in ID_KINDS)
     if not spec.id_kinds:
         problems.append("no id kind")
@@ -120,72 +147,70 @@ def _name_problems(name: str) -> list[str]:
     return [f'the name {name[:60]!r} is empty, longer than {MAX_NAME_BYTES} bytes or has one of < > : " / \\ | ? *']
 
 
-def _vector_problems(vectors: tuple[VectorSpec, ...]) -> list[str]:
+def _vector_problems(vectors: tuple[VectorSpec, ...], capabilities: Capabilities) -> list[str]:
     problems = []
     names = [vector.name for vector in vectors]
     if not vectors:
         problems.append("no vectors")
-    if len(names) > 1 and DEFAULT_VECTOR in names:
-        problems.append("an unnamed vector beside named ones")
+    if DEFAULT_VECTOR in names and any(vector.name and not is_sparse(vector) for vector in vectors):
+        problems.append("an unnamed vector beside named dense ones")
     if len(set(names)) < len(names):
         problems.append(f"vector names that come twice: {names}")
     for vector in vectors:
         label = f"vector {vector.name!r}"
-        if vector.kind is not VectorKind.DENSE:
-            problems.append(f"{label} is {vector.kind}; only dense vectors are written so far")
-        elif vector.dtype != "float32":
-            problems.append(f"{label} has element type {vector.dtype}; only float32 is written so far")
-        elif vector.metric not in DISTANCES:
-            problems.append(f"{label} has metric {vector.metric}; Qdrant has {', '.join(sorted(DISTANCES))}")
-        elif not 1 <= (vector.dimension or 0) <= MAX_DIMENSION:
+        if not _is_vector_name(vector.name) or (is_sparse(vector) and not vector.name):
+            problems.append(f'{label} has a name that is too long, has one of < > : " / \\ | ? *, or is missing')
+        if not capabilities.has_type(vector.kind, vector.dtype):
+            problems.append(
+                f"{label} is {vector.kind} {vector.dtype}, which Qdrant ({capabilities.form}) does not keep"
+            )
+        elif vector.metric not in capabilities.metrics_of(vector):
+            known = ", ".join(sorted(capabilities.metrics_of(vector)))
+            problems.append(f"{label} has metric {vector.metric}; Qdrant has {known}")
+        elif not is_sparse(vector) and not 1 <= (vector.dimension or 0) <= MAX_DIMENSION:
             problems.append(f"{label} has dimension {vector.dimension}; Qdrant has 1 to {MAX_DIMENSION}")
+        if vector.modifier is not None and not (is_sparse(vector) and vector.modifier in capabilities.sparse_modifiers):
+            problems.append(f"{label} has the modifier {vector.modifier}; Qdrant has idf, for sparse vectors")
     return problems
 
 
-def check_dense_float32(spec: CollectionSpec, operation: str) -> None:
-    """Refuse to read or write records of a collection whose vectors we do not carry yet, rather than drop some.
-
-    Raises:
-        SchemaCompatibilityError: Names the vectors.
-    """
-    odd = [v for v in spec.vectors if v.kind is not VectorKind.DENSE or (operation == "write" and v.dtype != "float32")]
-    if odd:
-        shown = ", ".join(f"{v.name!r} ({v.kind}, {v.dtype})" for v in odd)
-        raise SchemaCompatibilityError(
-            f"cannot {operation} records of collection {spec.name!r}: it has vectors that are not carried: {shown}.",
-            todo="Use a collection with dense float32 vectors only.",
-            collection=spec.name,
-        )
+def _is_vector_name(name: str) -> bool:
+    is_short = len(name.encode("utf-8", "surrogatepass")) <= MAX_VECTOR_NAME_BYTES
+    return is_short and re.fullmatch(_VECTOR_NAME, name, re.DOTALL) is not None
 
 
-def vectors_from_config(vectors: Any, sparse: Mapping[str, Any] | None) -> tuple[VectorSpec, ...]:
+def vectors_from_config(
+    vectors: Any, sparse: Mapping[str, Any] | None, *, has_types: bool = True
+) -> tuple[VectorSpec, ...]:
     """Return our vectors from a collection's parameters in Qdrant's JSON form.
 
     Args:
         vectors: One vector's parameters, or parameters by name.
         sparse: Parameters of the sparse vectors by name.
+        has_types: Whether a vector is kept in the element type that its parameters say; else in float32.
     """
     if not vectors:
         named: Mapping[str, Any] = {}
     else:
         named = {DEFAULT_VECTOR: vectors} if "size" in vectors and not isinstance(vectors["size"], dict) else vectors
-    dense = [_dense_spec(name, params) for name, params in sorted(named.items())]
+    dense = [_dense_spec(name, params, has_types=has_types) for name, params in sorted(named.items())]
     # Sparse vectors are compared by dot product and nothing else.
     others = [
-        VectorSpec(None, Metric.DOT, name, VectorKind.SPARSE, _dtype(params))
+        VectorSpec(None, Metric.DOT, name, VectorKind.SPARSE, modifier=_modifier(params))
         for name, params in sorted((sparse or {}).items())
     ]
     return (*dense, *others)
 
 
-def _dense_spec(name: str, params: Mapping[str, Any]) -> VectorSpec:
+def _dense_spec(name: str, params: Mapping[str, Any], *, has_types: bool) -> VectorSpec:
     kind = VectorKind.MULTI if params.get("multivector_config") else VectorKind.DENSE
-    return VectorSpec(int(params["size"]), METRICS[str(params["distance"])], name, kind, _dtype(params))
+    dtype = str(params.get("datatype") or FLOAT32).lower() if has_types else FLOAT32
+    return VectorSpec(int(params["size"]), METRICS[str(params["distance"])], name, kind, dtype)
 
 
-def _dtype(params: Mapping[str, Any]) -> str:
-    index = params.get("index") or {}
-    return str(params.get("datatype") or index.get("datatype") or "float32").lower()
+def _modifier(params: Mapping[str, Any] | None) -> str | None:
+    text = str((params or {}).get("modifier") or "none").lower()
+    return None if text == "none" else text
 
 
 def fields_from_schema(schema: Mapping[str, str]) -> tuple[FieldSpec, ...]:

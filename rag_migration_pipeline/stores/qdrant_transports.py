@@ -14,9 +14,7 @@ import orjson
 
 from rag_migration_pipeline.errors import CollectionNotFoundError, StoreRequestError
 from rag_migration_pipeline.records import (
-    DEFAULT_VECTOR,
     CollectionSpec,
-    DenseColumn,
     Payload,
     RecordBatch,
     RecordId,
@@ -24,7 +22,8 @@ from rag_migration_pipeline.records import (
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.stores.qdrant_errors import TOO_LARGE, driver_errors
 from rag_migration_pipeline.stores.qdrant_points import cut_by_size, decode_points, encode_points, id_fields, id_of
-from rag_migration_pipeline.stores.qdrant_reading import Page, PointTransport, rows_to_batch
+from rag_migration_pipeline.stores.qdrant_reading import Page, PointTransport
+from rag_migration_pipeline.stores.qdrant_vectors import client_batch, id_from_json, json_batch, json_points, listed
 
 
 def send_in_halves(send: Callable[[list[Any]], None], points: list[Any]) -> None:
@@ -177,7 +176,7 @@ class RestTransport(PointTransport):
     def page(self, spec: CollectionSpec, start: RecordId | None, count: int) -> Page:
         """See `PointTransport.page`."""
         records, next_id = self._scroll(spec.name, start, count, has_values=True)
-        return Page(_json_batch(spec, records), next_id)
+        return Page(json_batch(spec, records), next_id)
 
     def id_page(self, collection: str, start: RecordId | None, count: int) -> tuple[list[RecordId], RecordId | None]:
         """See `PointTransport.id_page`."""
@@ -211,7 +210,7 @@ class RestTransport(PointTransport):
     def retrieve(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
         """See `PointTransport.retrieve`."""
         body = {"ids": list(ids), "with_payload": True, "with_vector": True}
-        return _json_batch(spec, self._call("POST", "/points", spec.name, body))
+        return json_batch(spec, self._call("POST", "/points", spec.name, body))
 
     def payloads(self, collection: str, ids: Sequence[RecordId]) -> dict[RecordId, Payload]:
         """Return the payloads of records by id."""
@@ -232,7 +231,7 @@ class RestTransport(PointTransport):
 
         group: list[bytes] = []
         size = 0
-        for point in _json_points(batch):
+        for point in json_points(batch):
             if group and (
                 len(group) >= self._limits.max_batch_count or size + len(point) > self._limits.max_batch_bytes
             ):
@@ -319,7 +318,9 @@ class LocalTransport(PointTransport):
         with self._calling("upsert", spec.name) as client:
             points = [
                 models.PointStruct(id=_client_id(record_id), vector=vector, payload=payload)
-                for record_id, vector, payload in zip(batch.ids, list_vectors(batch), batch.payloads, strict=True)
+                for record_id, vector, payload in zip(
+                    batch.ids, listed(batch, models.SparseVector), batch.payloads, strict=True
+                )
             ]
             client.upsert(spec.name, points, wait=True)
 
@@ -329,63 +330,5 @@ class LocalTransport(PointTransport):
             client.delete(collection, [_client_id(record_id) for record_id in ids], wait=True)
 
 
-def id_from_json(value: Any) -> RecordId:
-    """Return an id from its JSON form: a number or a UUID's text."""
-    return value if isinstance(value, int | uuid.UUID) else uuid.UUID(str(value))
-
-
 def _client_id(record_id: RecordId | None) -> Any:
     return str(record_id) if isinstance(record_id, uuid.UUID) else record_id
-
-
-def _json_batch(spec: CollectionSpec, records: list[dict[str, Any]]) -> RecordBatch:
-    return rows_to_batch(
-        spec,
-        [id_from_json(record["id"]) for record in records],
-        [record.get("payload") or {} for record in records],
-        [by_name(record.get("vector")) for record in records],
-    )
-
-
-def client_batch(spec: CollectionSpec, records: Sequence[Any]) -> RecordBatch:
-    """Return a batch from objects with ``id``, ``payload`` and ``vector``: the client's or qdrant-edge's records."""
-    return rows_to_batch(
-        spec,
-        [id_from_json(record.id) for record in records],
-        [record.payload or {} for record in records],
-        [by_name(record.vector) for record in records],
-    )
-
-
-def by_name(vector: Any) -> dict[str, Any]:
-    """Return a record's vectors by name; a bare list is the unnamed vector."""
-    if vector is None:
-        return {}
-    return vector if isinstance(vector, dict) else {DEFAULT_VECTOR: vector}
-
-
-def list_vectors(batch: RecordBatch) -> Iterator[Any]:
-    """Yield each record's vectors as clients take them: a list of floats, or lists by name."""
-    columns = {name: column for name, column in batch.vectors.items() if isinstance(column, DenseColumn)}
-    for row in range(len(batch)):
-        named = {
-            name: column.values[row].tolist()
-            for name, column in columns.items()
-            if column.present is None or column.present[row]
-        }
-        yield named[DEFAULT_VECTOR] if list(named) == [DEFAULT_VECTOR] else named
-
-
-def _json_points(batch: RecordBatch) -> Iterator[bytes]:
-    """Yield each record as the JSON of a point; orjson writes float32 rows in their shortest exact form."""
-    columns = {name: column for name, column in batch.vectors.items() if isinstance(column, DenseColumn)}
-    is_named = list(columns) != [DEFAULT_VECTOR]
-    for row, record_id in enumerate(batch.ids):
-        named = {
-            name: column.values[row]
-            for name, column in columns.items()
-            if column.present is None or column.present[row]
-        }
-        vector = named if is_named or not named else named[DEFAULT_VECTOR]
-        point = {"id": record_id, "vector": vector, "payload": batch.payloads[row]}
-        yield orjson.dumps(point, option=orjson.OPT_SERIALIZE_NUMPY)

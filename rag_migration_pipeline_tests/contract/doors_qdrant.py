@@ -4,6 +4,7 @@ Belongs here: row upserts and scrolls as the vendor's documentation shows them. 
 adapters; the stores only lend the open client of an embedded folder, which nobody else can open beside them.
 """
 
+import json
 import uuid
 import warnings
 from pathlib import Path
@@ -17,8 +18,12 @@ from rag_migration_pipeline.records import (
     CollectionSpec,
     DenseColumn,
     Metric,
+    MultiColumn,
     RecordBatch,
     RecordId,
+    SparseColumn,
+    VectorColumn,
+    VectorKind,
     VectorSpec,
 )
 from rag_migration_pipeline.stores.base import VectorStore
@@ -46,11 +51,14 @@ class QdrantDoor:
 
     def raw_create(self, spec: CollectionSpec) -> None:
         """Create a collection."""
-        params = {
-            vector.name: models.VectorParams(size=vector.dimension, distance=_DISTANCES[vector.metric])
-            for vector in spec.vectors
-        }
-        self._client.create_collection(spec.name, vectors_config=params.get("", params), metadata=dict(spec.metadata))
+        params = {vector.name: _params(vector) for vector in spec.vectors if vector.kind is not VectorKind.SPARSE}
+        sparse = {v.name: models.SparseVectorParams() for v in spec.vectors if v.kind is VectorKind.SPARSE}
+        self._client.create_collection(
+            spec.name,
+            vectors_config=params.get("", params),
+            sparse_vectors_config=sparse or None,
+            metadata=dict(spec.metadata),
+        )
 
     def raw_collections(self) -> list[str]:
         """Return all names."""
@@ -59,7 +67,8 @@ class QdrantDoor:
     def raw_write(self, collection: str, batch: RecordBatch) -> None:
         """Upsert one point after the other."""
         for row, record_id in enumerate(batch.ids):
-            point = models.PointStruct(id=_plain_id(record_id), vector=_vector(batch, row), payload=batch.payloads[row])
+            vector = _vector(batch, row, models.SparseVector)
+            point = models.PointStruct(id=_plain_id(record_id), vector=vector, payload=batch.payloads[row])
             self._client.upsert(collection, [point], wait=True)
 
     def raw_read(self, collection: str) -> RecordBatch:
@@ -73,9 +82,14 @@ class QdrantDoor:
             records += page
             if offset is None:
                 break
-        params = self._client.get_collection(collection).config.params.vectors
-        sizes = {"": params.size} if isinstance(params, models.VectorParams) else {k: v.size for k, v in params.items()}
-        return _batch(records, sizes)
+        params = self._client.get_collection(collection).config.params
+        vectors = {"": params.vectors} if isinstance(params.vectors, models.VectorParams) else params.vectors
+        shapes = {}
+        for name, vector in (vectors or {}).items():
+            kind = VectorKind.MULTI if vector.multivector_config else VectorKind.DENSE
+            shapes[name] = (kind, _NUMBERS.get((vector.datatype or "float32").lower(), np.float32), vector.size)
+        shapes.update(dict.fromkeys(params.sparse_vectors or {}, _SPARSE))
+        return _batch(records, shapes)
 
     def close(self) -> None:
         """Close the door's own client."""
@@ -92,8 +106,9 @@ class QdrantEdgeDoor:
 
     def raw_create(self, spec: CollectionSpec) -> None:
         """Create a shard folder."""
-        params = {vector.name: _edge_params(vector) for vector in spec.vectors}
-        config = qdrant_edge.EdgeConfig(vectors=params)
+        params = {vector.name: _edge_params(vector) for vector in spec.vectors if vector.kind is not VectorKind.SPARSE}
+        sparse = {v.name: qdrant_edge.EdgeSparseVectorParams() for v in spec.vectors if v.kind is VectorKind.SPARSE}
+        config = qdrant_edge.EdgeConfig(vectors=params, sparse_vectors=sparse)
         qdrant_edge.EdgeShard.create(str(self._path / spec.name), config).close()
 
     def raw_collections(self) -> list[str]:
@@ -104,7 +119,7 @@ class QdrantEdgeDoor:
         """Upsert one point after the other."""
         shard = self._folder.shard(collection)
         for row, record_id in enumerate(batch.ids):
-            point = qdrant_edge.Point(record_id, _vector(batch, row), batch.payloads[row])
+            point = qdrant_edge.Point(record_id, _vector(batch, row, qdrant_edge.SparseVector), batch.payloads[row])
             shard.update(qdrant_edge.UpdateOperation.upsert_points([point]))
 
     def raw_read(self, collection: str) -> RecordBatch:
@@ -119,7 +134,13 @@ class QdrantEdgeDoor:
             records += page
             if offset is None:
                 break
-        return _batch(records, {name: 0 for record in records for name in _named(record.vector)})
+        config = json.loads((self._path / collection / "edge_config.json").read_text())
+        shapes = {}
+        for name, vector in (config.get("vectors") or {}).items():
+            kind = VectorKind.MULTI if vector.get("multivector_config") else VectorKind.DENSE
+            shapes[name] = (kind, _NUMBERS.get(vector.get("datatype"), np.float32), vector["size"])
+        shapes.update(dict.fromkeys(config.get("sparse_vectors") or {}, _SPARSE))
+        return _batch(records, shapes)
 
     def close(self) -> None:
         """Nothing was opened."""
@@ -132,7 +153,27 @@ def _edge_params(vector: VectorSpec) -> Any:
         Metric.L2: qdrant_edge.Distance.Euclid,
         Metric.MANHATTAN: qdrant_edge.Distance.Manhattan,
     }
-    return qdrant_edge.EdgeVectorParams(size=vector.dimension, distance=distances[vector.metric])
+    types = {
+        "float16": qdrant_edge.VectorStorageDatatype.Float16,
+        "uint8": qdrant_edge.VectorStorageDatatype.Uint8,
+    }
+    multi = qdrant_edge.MultiVectorConfig(qdrant_edge.MultiVectorComparator.MaxSim)
+    return qdrant_edge.EdgeVectorParams(
+        size=vector.dimension,
+        distance=distances[vector.metric],
+        multivector_config=multi if vector.kind is VectorKind.MULTI else None,
+        datatype=types.get(vector.dtype),
+    )
+
+
+def _params(vector: VectorSpec) -> models.VectorParams:
+    multi = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    return models.VectorParams(
+        size=vector.dimension,
+        distance=_DISTANCES[vector.metric],
+        multivector_config=multi if vector.kind is VectorKind.MULTI else None,
+        datatype=None if vector.dtype == "float32" else models.Datatype(vector.dtype),
+    )
 
 
 def _connect(settings: Any) -> QdrantClient:
@@ -155,29 +196,46 @@ def _plain_id(record_id: RecordId) -> int | str:
     return str(record_id) if isinstance(record_id, uuid.UUID) else record_id
 
 
-def _vector(batch: RecordBatch, row: int) -> Any:
-    named = {}
+def _vector(batch: RecordBatch, row: int, make_sparse: Any) -> Any:
+    named: dict[str, Any] = {}
     for name, column in batch.vectors.items():
-        if not isinstance(column, DenseColumn):
-            raise TypeError("the door writes dense vectors only")
-        if column.present is None or column.present[row]:
-            named[name] = [float(component) for component in column.values[row]]
-    return named.get("", named)
+        value = column.values[row]
+        if isinstance(column, SparseColumn):
+            indices = column.indices[row]
+            if indices is not None:
+                named[name] = make_sparse(indices=[int(i) for i in indices], values=[float(v) for v in value])
+        elif isinstance(column, MultiColumn):
+            if value is not None:
+                named[name] = [[float(component) for component in part] for part in value]
+        elif column.present is None or column.present[row]:
+            named[name] = [float(component) for component in value]
+    return named[""] if list(named) == [""] else named
 
 
 def _named(vector: Any) -> dict[str, Any]:
     return vector if isinstance(vector, dict) else {"": vector}
 
 
-def _batch(records: list[Any], sizes: dict[str, int]) -> RecordBatch:
-    columns = {}
-    for name, size in sizes.items():
+_SPARSE = (VectorKind.SPARSE, np.float32, 0)
+_NUMBERS = {"float16": np.float16, "uint8": np.uint8}
+
+
+def _batch(records: list[Any], shapes: dict[str, tuple[VectorKind, Any, int]]) -> RecordBatch:
+    columns: dict[str, VectorColumn] = {}
+    for name, (kind, numbers, size) in shapes.items():
         rows = [_named(record.vector).get(name) for record in records]
-        width = max([size, *(len(row) for row in rows if row is not None)])
-        values = np.zeros((len(rows), width), dtype=np.float32)
-        for position, row in enumerate(rows):
-            if row is not None:
-                values[position] = row
-        columns[name] = DenseColumn(values, np.array([row is not None for row in rows], dtype=bool))
+        if kind is VectorKind.SPARSE:
+            indices = tuple(None if row is None else np.array(row.indices, np.uint32) for row in rows)
+            columns[name] = SparseColumn(
+                indices, tuple(None if r is None else np.array(r.values, np.float32) for r in rows)
+            )
+        elif kind is VectorKind.MULTI:
+            columns[name] = MultiColumn(tuple(None if row is None else np.array(row, numbers) for row in rows))
+        else:
+            values = np.zeros((len(rows), size), dtype=numbers)
+            for position, row in enumerate(rows):
+                if row is not None:
+                    values[position] = row
+            columns[name] = DenseColumn(values, np.array([row is not None for row in rows], dtype=bool))
     ids = [uuid.UUID(record.id) if isinstance(record.id, str) else record.id for record in records]
     return RecordBatch(ids, columns, [record.payload or {} for record in records])

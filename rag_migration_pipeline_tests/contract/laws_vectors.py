@@ -170,7 +170,7 @@ class VectorLaws(StoreForm):
             assert rejected in ([], [given.ids[1]]), value
             assert result.written + len(rejected) == 3
             assert all("vector" in rejection.reason for rejection in result.rejections)
-            kept = _as_declared(given.take([0, 2] if rejected else [0, 1, 2]), spec)
+            kept = _as_declared(given.take([0, 2] if rejected else [0, 1, 2]), spec, capabilities)
             assert_same_records(kept, door.raw_read(spec.name), spec, capabilities)
             assert_same_records(kept, scanned(store, spec), spec, capabilities)
             store.delete(spec.name, given.ids)
@@ -213,15 +213,22 @@ def _odd_values(vector: VectorSpec) -> list[Any]:
     return rows
 
 
-def _as_declared(kept: RecordBatch, spec: CollectionSpec) -> RecordBatch:
+def _as_declared(kept: RecordBatch, spec: CollectionSpec, capabilities: Capabilities) -> RecordBatch:
     """Return records that were carried in float32 in the element type of their collection, whose values they have."""
     columns: dict[str, VectorColumn] = dict(kept.vectors)
     for vector in spec.vectors:
         column, held = columns[vector.name], made.NUMBERS.get(vector.dtype, np.float32)
+        is_direction = capabilities.is_normalised(vector)
         if isinstance(column, DenseColumn):
-            columns[vector.name] = DenseColumn(column.values.astype(held), column.present)
+            columns[vector.name] = DenseColumn(_typed(column.values, held, is_direction), column.present)
         elif isinstance(column, MultiColumn):
-            columns[vector.name] = MultiColumn(
-                tuple(item if item is None else item.astype(held) for item in column.values)
-            )
+            items = [item if item is None else _typed(item, held, is_direction) for item in column.values]
+            columns[vector.name] = MultiColumn(tuple(items))
     return kept.with_columns(vectors=columns)
+
+
+def _typed(values: Any, held: Any, is_direction: bool) -> Any:
+    if is_direction and held != np.float32:  # a length may have no place in the type, where the direction has
+        lengths = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
+        values = np.divide(values, lengths, out=np.zeros(values.shape), where=lengths > 0)
+    return values.astype(held)

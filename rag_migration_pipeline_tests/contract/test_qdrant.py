@@ -29,6 +29,7 @@ class QdrantForm(StoreForm):
     """What all forms of Qdrant share."""
 
     id_kind_sets = (frozenset({IdKind.UINT64, IdKind.UUID}),)
+    vector_names = ("text", "Bild 漢字 🜚", "a.b", "one's $x{}")
     collection_metadata: ClassVar[dict[str, Any]] = {"purpose": "tests", "nested": {"list": [1, None]}}
 
     @classmethod

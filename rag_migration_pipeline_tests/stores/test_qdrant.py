@@ -26,7 +26,6 @@ from rag_migration_pipeline.errors import (
     AuthenticationError,
     CollectionExistsError,
     RateLimitedError,
-    SchemaCompatibilityError,
     SpecError,
     StoreLockedError,
     StoreRequestError,
@@ -45,12 +44,10 @@ from rag_migration_pipeline.records import (
     RecordBatch,
     RecordId,
     RecordRange,
-    VectorKind,
     VectorSpec,
 )
 from rag_migration_pipeline.stores.decimal_floats import parsed_from_text, survives_decimal_text
 from rag_migration_pipeline.stores.qdrant import QdrantFolderStore
-from rag_migration_pipeline.stores.qdrant_points import encode_points
 from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings, settings_from_locator
 from rag_migration_pipeline.stores.qdrant_transports import GrpcTransport, RestTransport
 from rag_migration_pipeline_tests.servers.certificates import make_certificate
@@ -312,43 +309,6 @@ def test_a_small_grpc_limit_is_met_by_smaller_requests() -> None:
         server.close()
 
 
-@pytest.mark.server
-def test_old_servers_flat_vectors_are_read() -> None:
-    server = QdrantDouble(api_key="right-key", legacy_vectors=True)
-    server.start()
-    try:
-        with settings_of(server).open() as store:
-            spec = make_spec("docs", VectorSpec(4, Metric.DOT, "a"), VectorSpec(2, Metric.L2, "b"))
-            store.create(spec)
-            columns = {"a": DenseColumn(np.ones((2, 4), np.float32)), "b": DenseColumn(np.eye(2, dtype=np.float32))}
-            store.upsert("docs", RecordBatch([1, 2], columns, [{}, {}]))
-            found = store.fetch("docs", [2, 1])
-            assert found.dense("a").values.tolist() == [[1.0] * 4] * 2
-            assert found.dense("b").values.tolist() == [[0.0, 1.0], [1.0, 0.0]]
-    finally:
-        server.close()
-
-
-def test_messages_are_those_of_the_vendors_own_conversion() -> None:
-    from qdrant_client.conversions.conversion import RestToGrpc
-
-    payload = {"s": "é", "i": -7, "f": 1.5, "b": True, "none": None, "list": [1, "a", [2.0]], "": {"a.b": {"c": []}}}
-    unnamed = make_batch([5, uuid.UUID(int=9)], 300, [payload, {}])
-    values = unnamed.dense().values
-    named = unnamed.with_columns(
-        vectors={"a": DenseColumn(values, np.array([True, False])), "b": DenseColumn(values[:, :3].copy())}
-    )
-    for batch, vectors in (
-        (unnamed, [values[0].tolist(), values[1].tolist()]),
-        (named, [{"a": values[0].tolist(), "b": values[0, :3].tolist()}, {"b": values[1, :3].tolist()}]),
-    ):
-        points = [
-            models.PointStruct(id=i if isinstance(i, int) else str(i), vector=v, payload=p)
-            for i, v, p in zip(batch.ids, vectors, batch.payloads, strict=True)
-        ]
-        assert list(encode_points(batch)) == [RestToGrpc.convert_point_struct(point) for point in points]
-
-
 # -- values ---------------------------------------------------------------------------------------------------
 
 
@@ -499,30 +459,6 @@ def test_named_vectors_may_be_missing_one_by_one(any_store: Any) -> None:
             assert got.present.tolist() == column.present.tolist()  # type: ignore[union-attr]
             assert got.values[got.present].tolist() == column.values[column.present].tolist()
             assert not got.values[~got.present].any()
-
-
-def test_odd_vectors_are_described_and_not_carried(any_store: Any) -> None:
-    params = {
-        "half": models.VectorParams(size=4, distance=models.Distance.DOT, datatype=models.Datatype.FLOAT16),
-        "tokens": models.VectorParams(
-            size=4,
-            distance=models.Distance.COSINE,
-            multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
-        ),
-    }
-    any_store.client.create_collection(
-        "odd", vectors_config=params, sparse_vectors_config={"words": models.SparseVectorParams()}
-    )
-    vectors = {vector.name: vector for vector in any_store.describe("odd").spec.vectors}
-    assert vectors["half"].dtype == "float16"
-    assert vectors["tokens"].kind is VectorKind.MULTI
-    assert vectors["words"] == VectorSpec(None, Metric.DOT, "words", VectorKind.SPARSE)
-    with pytest.raises(SchemaCompatibilityError, match=r"tokens.*words"):
-        list(any_store.scan("odd"))
-    with pytest.raises(SchemaCompatibilityError, match="half"):
-        any_store.upsert("odd", RecordBatch([1], {"half": DenseColumn(np.ones((1, 4), np.float32))}, [{}]))
-    with pytest.raises(SchemaCompatibilityError, match=r"half.*float16.*tokens.*multi.*words.*sparse"):
-        any_store.create(replace(any_store.describe("odd").spec, name="odd_too"))
 
 
 @pytest.mark.server

@@ -34,7 +34,6 @@ from rag_migration_pipeline.records import (
     IdKind,
     Metric,
     RecordBatch,
-    VectorKind,
     VectorSpec,
 )
 from rag_migration_pipeline.stores import qdrant_edge as adapter
@@ -156,23 +155,6 @@ def test_a_shard_of_another_program_is_described_and_read(store: QdrantEdgeStore
     batch = store.fetch("theirs", [7])
     assert batch.payloads == [{"k": None}]
     assert batch.dense("image").values.tolist() == [[1.0, 2.0, 3.0]]
-
-
-def test_sparse_and_multi_vectors_are_described_and_not_carried(store: QdrantEdgeStore) -> None:
-    multi = qdrant_edge.MultiVectorConfig(qdrant_edge.MultiVectorComparator.MaxSim)
-    config = qdrant_edge.EdgeConfig(
-        vectors={
-            "tokens": qdrant_edge.EdgeVectorParams(
-                size=3, distance=qdrant_edge.Distance.Cosine, multivector_config=multi
-            )
-        },
-        sparse_vectors={"words": qdrant_edge.EdgeSparseVectorParams()},
-    )
-    qdrant_edge.EdgeShard.create(f"{store.settings.path}/odd", config).close()
-    kinds = {vector.name: vector.kind for vector in store.describe("odd").spec.vectors}
-    assert kinds == {"tokens": VectorKind.MULTI, "words": VectorKind.SPARSE}
-    with pytest.raises(SchemaCompatibilityError, match=r"tokens.*words"):
-        list(store.scan("odd"))
 
 
 def test_a_shard_that_is_open_elsewhere_is_locked(store: QdrantEdgeStore) -> None:
