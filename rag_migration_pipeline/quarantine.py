@@ -16,6 +16,7 @@ One Arrow IPC file (Feather) per range, one row per record. What pandas and pyar
     id         what follows is the record as it was read, to be repaired: its id, at first the same as source_id,
     document   its document as JSON text, null where it has none,
     payload    its payload as JSON text,
+    partition  its partition, where the source has some,
     dense:<name>, sparse:<name>:indices, sparse:<name>:values, multi:<name>    its vectors, as in ``arrow.py``
 
 A text that has no UTF-8 form (a lone surrogate) stands as ``json:`` and JSON text in the three id columns.
@@ -43,6 +44,7 @@ ACCOUNT = ("stage", "reason", "error", "time", "range", "source_id", "target_id"
 
 _TIME = pa.timestamp("us", tz="UTC")
 _RECORD_TEXTS = ("id", "document", "payload")
+_OTHER_TEXTS = ("partition",)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Quarantine:
         wanted = to_arrow(like).schema if like is not None else None
         arrays: dict[str, pa.Array] = {}
         for name in part.schema.names:
-            if name in _RECORD_TEXTS:
+            if name in _RECORD_TEXTS + _OTHER_TEXTS:
                 arrays[name] = pa.array(list(_bytes_of(name, part.column(name), start)), pa.large_binary())
             elif name.partition(":")[0] in ("dense", "sparse", "multi"):
                 arrays[name] = _vectors(part.column(name), name, wanted)
@@ -127,6 +129,11 @@ class Quarantine:
         if missing:
             raise ValueError(f"the file has no column {', '.join(map(repr, missing))}")
         return from_arrow(pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)))
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that make a record, and those of the account."""
+        return frozenset(self.table.schema.names)
 
     def take(self, rows: Sequence[int]) -> "Quarantine":
         """Return only these rows."""
@@ -137,7 +144,8 @@ class Quarantine:
         table = self.take(rows).table
         for name, values in _account(rejections, [], table.column("range").to_pylist()).items():
             if name in ("stage", "reason", "error", "time"):
-                table = table.set_column(table.schema.get_field_index(name), name, values)
+                position = table.schema.get_field_index(name)
+                table = table.set_column(position, name, values.cast(table.schema.field(position).type))
         return Quarantine(table)
 
 
@@ -149,10 +157,12 @@ def make_quarantine(range_key: str, parts: Sequence[SetAsideRecords]) -> Quarant
     arrays = _account(rejections, target_ids, [range_key] * len(records))
     staged = to_arrow(records)
     for name in staged.schema.names:
-        arrays[name] = staged.column(name)
+        arrays.setdefault(name, staged.column(name))
     documents = records.documents or [None] * len(records)
     arrays["id"] = pa.array([_text(record_id) for record_id in records.ids], pa.string())
     arrays["document"] = pa.array([None if d is None else encode(d).strip() for d in documents], pa.string())
+    if records.partitions is not None:
+        arrays["partition"] = pa.array(records.partitions, pa.string())
     arrays["payload"] = pa.array([encode(payload).strip() for payload in records.payloads], pa.string())
     return Quarantine(pa.table(arrays))
 
@@ -247,12 +257,14 @@ def _bytes_of(name: str, column: pa.ChunkedArray, start: int) -> Iterator[bytes 
 
 
 def _value(name: str, text: Any) -> str | None:
-    if name == "document" and text is None:
+    if name in ("document", "partition") and text is None:
         return None
     if not isinstance(text, str):
         raise TypeError(f"expected text, got {type(text).__name__}")
     if name == "id":
         return id_text(_id(text))
+    if name == "partition":
+        return text
     value = decode(f" {text}")  # the blank chooses the reader that keeps integers of any size
     expected = dict if name == "payload" else str
     if value is None and name == "document":

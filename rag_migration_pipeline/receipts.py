@@ -10,7 +10,7 @@ its numbers) or, where the target does not keep that vector bit for bit, ``sketc
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,18 @@ class Receipt:
     def __len__(self) -> int:
         """Return the number of records."""
         return len(self.ids)
+
+    def without(self, ids: Collection[RecordId]) -> "Receipt":
+        """Return the receipt without the records of these ids (as the target names them); counts stay as they are."""
+        rows = [row for row, record_id in enumerate(self.ids) if record_id not in ids]
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            source_ids=[self.source_ids[row] for row in rows],
+            contents=[self.contents[row] for row in rows],
+            vectors={name: [digests[row] for row in rows] for name, digests in self.vectors.items()},
+            sketches={name: values[rows] for name, values in self.sketches.items()},
+        )
 
 
 def make_receipt(

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.filter_nodes import as_dict, has_uuid
@@ -63,6 +63,8 @@ class MigrationOptions(BaseModel):
         accept_lossy: Consent to lossy verdicts: all of them, or those of the subjects named (``verdicts.py``).
         translate_names: Give the target collection a name that its store allows, reversibly (``names.py``).
         vectors: Source name of a vector -> its name in the target, None to leave it out, or a `VectorChoice`.
+        keep_overwritten: Whether records of others are kept before they are overwritten, so that a rollback brings them
+            back; from the first run on.
     """
 
     # A key in the wrong place is an input too, so pydantic's errors show none.
@@ -82,6 +84,7 @@ class MigrationOptions(BaseModel):
     accept_lossy: bool | tuple[str, ...] = False
     translate_names: bool = False
     vectors: dict[str, VectorChoice | str | None] | None = None
+    keep_overwritten: bool = False
 
     @field_validator("filter", mode="before")
     @classmethod
@@ -98,6 +101,12 @@ class MigrationOptions(BaseModel):
         if not is_count and not (type(value) is float and 0 < value < 1):
             raise ValueError("a count (an integer from 0) or a share (a number between 0 and 1, both excluded)")
         return value
+
+    @model_validator(mode="after")
+    def _check_keeping(self) -> Self:
+        if self.keep_overwritten and self.conflict is not Conflict.OVERWRITE:
+            raise ValueError("keep_overwritten has no effect without conflict: overwrite")
+        return self
 
     def plan_fingerprint(self) -> dict[str, Any]:
         """Return the options that change what arrives; the others may change between runs of one migration."""

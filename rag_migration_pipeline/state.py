@@ -8,6 +8,10 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               left-<generation>.parquet     target ids of earlier generations, gone from the source
                               receipts/<plan>/<range key>.arrow    one per proven range
                               quarantine/<plan>/<range key>.arrow  records that the range set aside (quarantine.py)
+                              repairs/<plan>/<range key>.arrow     repaired records that stand for those of the source
+                              journal/<plan>/<range key>.jsonl     ids about to be written (steps/journal.py)
+                              overwritten/<number>.arrow           pre-images (steps/pre_images.py)
+                              overwritten_unkept                   records of others may have been overwritten without
                               staging/<range key>/          Arrow files between steps; removed when proven
                               report.json                   the last whole-collection proof
 """
@@ -24,6 +28,9 @@ from filelock import FileLock
 
 from rag_migration_pipeline.errors import MigrationError, StagingError
 from rag_migration_pipeline.locks import lock_file_of
+
+EARLIER = "earlier"
+"""Folder of what is kept of the plans of earlier generations; plans are named by six hex digits."""
 
 
 def default_state_dir() -> Path:
@@ -63,6 +70,34 @@ class StateFolder:
         """The receipt of a proven range."""
         return self.root / "receipts" / range_key.partition("_")[0] / f"{range_key}.arrow"
 
+    @property
+    def receipts(self) -> Path:
+        """The folder of all plans' receipts."""
+        return self.root / "receipts"
+
+    @property
+    def journals(self) -> Path:
+        """The folder of all plans' journals."""
+        return self.root / "journal"
+
+    def journal(self, range_key: str) -> Path:
+        """The ids that a range was about to write."""
+        return self.journals / range_key.partition("_")[0] / f"{range_key}.jsonl"
+
+    def repairs(self, range_key: str) -> Path:
+        """The repaired records that stand for records of the range's source."""
+        return self.root / "repairs" / range_key.partition("_")[0] / f"{range_key}.arrow"
+
+    @property
+    def overwritten(self) -> Path:
+        """The folder of pre-images."""
+        return self.root / "overwritten"
+
+    @property
+    def overwritten_unkept(self) -> Path:
+        """A mark: records of others may have been overwritten without pre-images."""
+        return self.root / "overwritten_unkept"
+
     def quarantine(self, range_key: str) -> Path:
         """The records that a range set aside; there is no file where it set none aside."""
         return self.quarantines(range_key.partition("_")[0]) / f"{range_key}.arrow"
@@ -73,9 +108,9 @@ class StateFolder:
 
     def remove_other_plans(self, plan_digest: str, generation: int) -> None:
         """Remove receipts, ids and staged files of other plans of the same migration; quiet where there are none."""
-        for folder in ("receipts", "quarantine", "staging"):
+        for folder in ("receipts", "quarantine", "repairs", "journal", "staging"):
             for path in (self.root / folder).glob("*"):
-                if path.name.partition("_")[0] != plan_digest:
+                if path.name.partition("_")[0] not in (plan_digest, EARLIER):
                     shutil.rmtree(path, ignore_errors=True)
         for path in self.root.glob("*-*.parquet"):
             if path.stem.rpartition("-")[2] != str(generation):

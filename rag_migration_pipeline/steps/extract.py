@@ -10,6 +10,7 @@ from rag_migration_pipeline.batching import cut
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SourceChangedError
 from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, id_text
+from rag_migration_pipeline.repairs import read_repairs
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.timing import timed
 
@@ -17,7 +18,8 @@ from rag_migration_pipeline.steps.timing import timed
 def extract_batches(context: MigrationContext, record_range: RecordRange) -> Iterator[RecordBatch]:
     """Yield the range's records in the source's order, unpacked, cut by count and bytes.
 
-    Records that came into the source after the manifest are not part of the plan and are passed over.
+    Records that came into the source after the manifest are not part of the plan and are passed over. A record that was
+    repaired and replayed is taken as it was repaired.
 
     Raises:
         SourceChangedError: Records of the manifest are gone from the source; names them.
@@ -25,9 +27,10 @@ def extract_batches(context: MigrationContext, record_range: RecordRange) -> Ite
     name = context.migration.source_collection
     pages = context.source.read_range(name, record_range, context.page_count)
     waiting = set(record_range.ids)
+    repairs = read_repairs(context.state.repairs(record_range.key))
     for page in timed(pages, context, record_range.key, "extract"):
         for part in cut(_planned(page, waiting), context.page_count, context.migration.options.batch_bytes):
-            yield unpack(part, context.source_layout)
+            yield repairs.put_in(unpack(part, context.source_layout))
     if waiting:
         gone = sorted(map(id_text, waiting))
         raise SourceChangedError(

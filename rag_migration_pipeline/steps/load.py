@@ -12,9 +12,10 @@ from rag_migration_pipeline.envelope import STAGE, pack_some
 from rag_migration_pipeline.events import RecordsSkipped
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
 from rag_migration_pipeline.spec import Conflict
-from rag_migration_pipeline.state import staging_errors
 from rag_migration_pipeline.steps.bisecting import BisectingWriter
 from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.journal import Journal
+from rag_migration_pipeline.steps.pre_images import PreImages
 from rag_migration_pipeline.steps.timing import report_batch
 from rag_migration_pipeline.stores.in_order import run_in_order
 from rag_migration_pipeline.vector_choice import route_vectors
@@ -50,6 +51,28 @@ def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
     return PackedBatch(packed.take(kept), [source_ids[row] for row in kept], skipped, rejections)
 
 
+class RangeWriter:
+    """Writes batches of one range, each noted in the journal first, and with pre-images where they are wanted.
+
+    May be used by several threads.
+    """
+
+    def __init__(self, context: MigrationContext, range_key: str) -> None:
+        """Write to the migration's target."""
+        name = context.migration.target_collection
+        self.journal = Journal(context.state, range_key)
+        self._pre_images = PreImages(context)
+        self._bisecting = BisectingWriter(lambda records: context.target.upsert(name, records))
+
+    def write(self, packed: PackedBatch) -> tuple[Rejection, ...]:
+        """Write a batch, acknowledged; return what the target refused, as it names records."""
+        if not len(packed.records):
+            return ()
+        self._pre_images.take(packed.records.ids)
+        self.journal.note(packed.records.ids)
+        return self._bisecting.write_apart(packed.records)
+
+
 def load_batches(
     context: MigrationContext, range_key: str, batches: Iterable[RecordBatch]
 ) -> Iterator[tuple[PackedBatch, tuple[Rejection, ...]]]:
@@ -65,16 +88,13 @@ def load_batches(
         SchemaCompatibilityError: A batch's vectors do not fit the target collection.
         StoreRequestError: The target refuses a batch for a reason that lies in no record of it.
     """
-    name = context.migration.target_collection
-    writer = BisectingWriter(lambda records: context.target.upsert(name, records))
-    with staging_errors(context.state.receipt(range_key)):
-        context.state.receipt(range_key).unlink(missing_ok=True)
+    writer = RangeWriter(context, range_key)
+    writer.journal.withdraw_receipt()
 
     def write(batch: RecordBatch) -> tuple[PackedBatch, tuple[Rejection, ...], float]:
         begun = time.perf_counter()
         packed = pack_batch(context, batch)
-        rejections = writer.write_apart(packed.records) if len(packed.records) else ()
-        return packed, rejections, time.perf_counter() - begun
+        return packed, writer.write(packed), time.perf_counter() - begun
 
     writers = context.target.capabilities.concurrent_writers
     for packed, rejections, duration_s in run_in_order(write, batches, writers):

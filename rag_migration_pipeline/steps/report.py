@@ -21,6 +21,7 @@ from rag_migration_pipeline.records import RecordBatch, RecordId, SparseColumn, 
 from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.journal import Journal, settle_generations
 from rag_migration_pipeline.steps.manifest import proven_keys, read_left_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import HIDDEN, Findings, refuse_unaccounted, total_findings
@@ -117,7 +118,7 @@ def prove_collection(context: MigrationContext) -> Report:
     report = replace(report, contradicted=tuple(contradicted))
     for key in contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
-        context.state.receipt(key).unlink()
+        Journal(context.state, key).withdraw_receipt()
     write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
     context.emit(CollectionProven(context.migration.name, report.written, report.is_proven))
     if not report.findings.is_clean:
@@ -128,6 +129,7 @@ def prove_collection(context: MigrationContext) -> Report:
             report=report,
         )
     account.refuse_over_budget()
+    settle_generations(context.state, context.manifest.plan_digest)
     context.state.remove_other_plans(context.manifest.plan_digest, context.manifest.generation)
     return report
 

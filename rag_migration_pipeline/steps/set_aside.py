@@ -21,6 +21,7 @@ from rag_migration_pipeline.quarantine import (
     write_quarantine,
 )
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
+from rag_migration_pipeline.repairs import read_repairs
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch
 from rag_migration_pipeline.stores.screening import STAGE as LOAD
@@ -47,6 +48,7 @@ class RangeQuarantine:
         self._context = context
         self._key = range_key
         self._parts: list[SetAsideRecords] = []
+        self._repairs = read_repairs(context.state.repairs(range_key))
         self._waiting: deque[tuple[Sequence[RecordId], AsRead]] = deque()
 
     def set_aside(self, records: RecordBatch, rejections: Sequence[Rejection]) -> None:
@@ -86,6 +88,10 @@ class RangeQuarantine:
             write_quarantine(path, join_quarantines([*kept, *mine]) if kept or mine else None)
 
     def _add(self, part: SetAsideRecords) -> None:
+        sources = self._repairs.source_ids  # a record that was repaired keeps the name that the source gave it
+        if sources:
+            named = [replace(item, record_id=sources.get(item.record_id, item.record_id)) for item in part.rejections]
+            part = replace(part, rejections=named)
         self._parts.append(part)
         self.rejections += part.rejections
         self._context.emit(RecordsRejected(self._context.migration.name, self._key, tuple(part.rejections)))

@@ -19,6 +19,7 @@ from rag_migration_pipeline.records import Metric, RecordBatch, RecordId, Reject
 from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.steps.compare import changed_rows, zero_rows
 from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch
 from rag_migration_pipeline.steps.timing import report_batch
 
@@ -147,6 +148,7 @@ def prove_range(
     receipt.counts["rejected"] = receipt.counts.get("rejected", 0) + set_aside
     refuse_unaccounted(context, range_key, receipt.counts)
     write_receipt(context.state.receipt(range_key), receipt)
+    Journal(context.state, range_key).settle(receipt.ids)
     context.emit(RangeProven(context.migration.name, range_key, len(receipt)))
     return findings, receipt
 
