@@ -10,6 +10,7 @@ import dagster as dg
 
 from rag_migration_pipeline.orchestration.assets import build_assets
 from rag_migration_pipeline.orchestration.checks import build_checks
+from rag_migration_pipeline.orchestration.corrections import build_replay_job, build_rollback_job
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.jobs import build_migrate_job
 from rag_migration_pipeline.orchestration.ops import build_ops
@@ -31,7 +32,7 @@ def migration_definitions(
         ops = build_ops(declaration)
         assets += build_assets(declaration, ops)
         checks += build_checks(declaration)
-        jobs.append(build_migrate_job(declaration, ops))
+        jobs += [build_migrate_job(declaration, ops), build_replay_job(declaration), build_rollback_job(declaration)]
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,

@@ -168,7 +168,7 @@ def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration,
             _, receipt = prove_range(migration, staged.key, parts, **counts)
             proof.take_in(receipt.counts["rejected"], migration.state.quarantine(staged.key))
         finished = staged.after("validate", time.perf_counter() - begun)
-        _log_range(context, declaration, migration, finished, receipt)
+        log_range(context, declaration, migration, finished, receipt)
         if not declaration.options.keep_staging:
             migration.state.clear_staging(staged.key)
     return len(receipt)
@@ -243,12 +243,12 @@ def catch_up(
         is_compared = receipt.counts.get("compared", 0) == len(receipt)
         with evaluate_range(context, declaration, key) if is_compared else nullcontext(Proof()) as proof:
             proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
-            _log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
+            log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
         if not declaration.options.keep_staging:
             migration.state.clear_staging(key)
 
 
-def _log_range(
+def log_range(
     context: dg.OpExecutionContext,
     declaration: MigrationDeclaration,
     migration: MigrationContext,
