@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from rag_migration_pipeline.errors import StoreRequestError
 from rag_migration_pipeline.quarantine import read_quarantine
-from rag_migration_pipeline_tests.orchestration.scene import QUICK, QUIET, Scene, failures
+from rag_migration_pipeline_tests.orchestration.scene import QUICK, QUIET, Scene, failures, records
 
 MakeScene = Callable[..., Scene]
 REFUSED = StoreRequestError("the server refuses this record.")
@@ -33,7 +34,7 @@ def shown(result: dg.ExecuteInProcessResult, asset: str) -> dict[str | None, dic
     }
 
 
-def test_without_a_budget_the_range_fails_and_and_a_larger_budget_finishes_it(
+def test_without_a_budget_the_range_fails_and_a_larger_budget_finishes_it(
     make_scene: MakeScene,
 ) -> None:
     scene = make_scene(12)
@@ -116,3 +117,61 @@ def test_a_filter_and_rejections_are_counted_apart(make_scene: MakeScene) -> Non
     ranges = shown(result, "loaded_ranges")
     counted = [[ranges[key][name] for name in ("records", "filtered out", "rejected")] for key in scene.keys]
     assert counted == [[3, 2, 0], [1, 3, 1], [1, 1, 0]]
+
+
+def run(scene: Scene, job: str, op: str, **config: Any) -> dg.ExecuteInProcessResult:
+    """Run a correcting job with the configuration of its op."""
+    return scene.definitions.resolve_job_def(f"{scene.name}__{job}").execute_in_process(
+        instance=scene.instance, raise_on_error=False, run_config={**QUIET, "ops": {op: {"config": config}}}
+    )
+
+
+def test_the_replay_job_loads_a_repaired_file_and_the_next_proof_is_whole(make_scene: MakeScene) -> None:
+    scene = make_scene(12, options={**QUICK, "max_rejected": 2})
+    poison(scene, 6, 7)
+    assert scene.migrate().success
+    path = scene.folder.quarantine(scene.keys[1])
+    frame = pd.read_feather(path)
+    frame.loc[frame["id"] == "string:r00006", "id"] = "string:r00006-repaired"
+    frame.to_feather(path)
+
+    result = run(scene, "replay", "replay_quarantine", path=str(path))
+    assert result.success, failures(result)
+    ranges = shown(result, "loaded_ranges")
+    assert {key: (found["records"], found["rejected"]) for key, found in ranges.items()} == {scene.keys[1]: (4, 1)}
+    (check,) = evaluations(result, "records_identical")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    scene.target.poison.clear()
+    assert run(scene, "replay", "replay_quarantine", path=str(path)).success
+    assert not path.exists()
+
+    scene.options = dict(QUICK)
+    proven = scene.migrate()
+    assert proven.success, failures(proven)
+    assert shown(proven, "target_collection")[None]["rejected"] == 0
+    (check,) = evaluations(proven, "collection_identical")
+    assert check.passed
+    assert len(scene.target_ids()) == 12
+    failed = run(scene, "replay", "replay_quarantine", path=str(path))
+    assert failures(failed)["replay_quarantine"]["error"] == "StagingError"
+
+
+def test_the_rollback_job_takes_all_away_and_a_later_run_starts_afresh(make_scene: MakeScene) -> None:
+    scene = make_scene(12)
+    assert scene.migrate().success
+    keys = scene.keys
+    with scene.target.inner.open(create=True) as store:
+        store.upsert("texts", records(1, 99))
+    refused = run(scene, "rollback", "roll_back")
+    assert failures(refused)["roll_back"]["error"] == "ConflictError"
+    assert "r00099" in failures(refused)["roll_back"]["what"]
+    result = run(scene, "rollback", "roll_back", force=True)
+    assert result.success, failures(result)
+    assert scene.target_ids() == []
+    assert list(scene.state_dir.iterdir()) == []
+    assert scene.instance.get_dynamic_partitions(f"{scene.name}_ranges") == []
+    again = run(scene, "rollback", "roll_back")
+    assert failures(again)["roll_back"]["error"] == "ManifestError"
+    assert scene.migrate().success
+    assert len(scene.target_ids()) == 12
+    assert not set(scene.keys) & set(keys)

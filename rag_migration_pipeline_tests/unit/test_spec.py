@@ -32,7 +32,7 @@ def test_a_minimal_description_has_the_documented_defaults() -> None:
 def test_every_option_arrives() -> None:
     values: dict[str, Any] = {
         "filter": {"n": {"$gte": 1}},
-        "conflict": "skip",
+        "conflict": "overwrite",
         "validate": "counts",
         "range_count": 7,
         "page_count": 3,
@@ -42,12 +42,14 @@ def test_every_option_arrives() -> None:
         "keep_staging": True,
         "envelope": False,
         "max_rejected": 3,
+        "keep_overwritten": True,
         "accept_lossy": ("id", "field tags"),
         "translate_names": True,
         "vectors": {"title": "", "body": None, "text": {"name": None, "metric": "dot", "dtype": "float16"}},
     }
     options = migration_from_spec({**GOOD, **values}).options
-    assert options.model_dump(by_alias=True) == {**values, "conflict": Conflict.SKIP, "validate": Validation.COUNTS}
+    expected = {**values, "conflict": Conflict.OVERWRITE, "validate": Validation.COUNTS}
+    assert options.model_dump(by_alias=True) == expected
     assert set(values) == {field.alias or name for name, field in MigrationOptions.model_fields.items()}
 
 
