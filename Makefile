@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two processes, a file of tests at a time, in the order of the folders: the long ones first.
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+MINUTES ?= 10
 export PYTHONDONTWRITEBYTECODE :=
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help venv check lint types test test-full demo demo-reset ui bench docs clean
+.PHONY: help venv check lint types test test-full fuzz demo demo-reset ui bench docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +38,9 @@ test: venv ## The tests (at most 12 minutes on two cores)
 
 test-full: venv ## The tests with more examples, more kills (at most 90 minutes)
 	$(BIN)/python -m pytest $(WORKERS) --scale=10
+
+fuzz: venv ## Generated records and filters with fresh seeds: MINUTES=10 (0: no end), FUZZ='-k milvus' for some
+	$(BIN)/python -m rag_migration_pipeline_tests.fidelity.fuzz --minutes $(MINUTES) $(FUZZ)
 
 demo: venv ## A real collection travels Chroma -> Qdrant -> Milvus -> Chroma and is compared
 	@$(BIN)/python -m rag_migration_pipeline.demo

@@ -52,7 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if gap is not None:
             reason = f"{gap.kind}: {gap.reason}"
             item.add_marker(pytest.mark.xfail(reason=reason, raises=gap.raises, strict=True))
-        (dropped if form in away else kept).append(item)
+        is_too_slow = item.get_closest_marker("slow") is not None and config.getoption("--scale") <= 1
+        (dropped if form in away or is_too_slow else kept).append(item)
         if form is not None and getattr(form, "is_away", False):
             away.add(form)
     if dropped:

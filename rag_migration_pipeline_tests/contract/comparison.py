@@ -8,6 +8,8 @@ the pipeline's own comparison, and it never passes on an empty answer unless emp
 
 import math
 from collections import Counter
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -67,7 +69,7 @@ def assert_same_records(
 
 
 def value_differences(expected: Any, actual: Any, path: str = "payload") -> list[str]:
-    """Return where two JSON-like values differ in type or value; -0.0 is not 0.0, NaN is NaN."""
+    """Return where two values differ in type or value; -0.0 is not 0.0, NaN is NaN."""
     if type(expected) is not type(actual):
         return [f"{path}: {_short(expected)} of type {type(expected).__name__} became {_short(actual)}"]
     if isinstance(expected, dict):
@@ -76,12 +78,14 @@ def value_differences(expected: Any, actual: Any, path: str = "payload") -> list
         for key in expected.keys() & actual.keys():
             found += value_differences(expected[key], actual[key], f"{path}.{key}")
         return found
-    if isinstance(expected, list):
+    if isinstance(expected, list | tuple):
         if len(expected) != len(actual):
             return [f"{path}: a list of {len(expected)} became one of {len(actual)}"]
         pairs = enumerate(zip(expected, actual, strict=True))
         return [text for i, pair in pairs for text in value_differences(*pair, f"{path}[{i}]")]
-    is_same = repr(expected) == repr(actual) if isinstance(expected, float) else expected == actual
+    # Equal datetimes may have different zones, and NaN is not equal to itself.
+    is_told = isinstance(expected, float | Decimal | datetime)
+    is_same = repr(expected) == repr(actual) if is_told else expected == actual
     return [] if is_same else [f"{path}: {_short(expected)} became {_short(actual)}"]
 
 

@@ -13,6 +13,9 @@ from chromadb.config import Settings
 from rag_migration_pipeline.records import DEFAULT_VECTOR, CollectionSpec, DenseColumn, Metric, RecordBatch
 from rag_migration_pipeline.stores.chroma import ChromaSettings, ChromaStore
 
+_URI = "chroma:uri"
+"""Where our payloads hold a record's URI, which is no metadata in Chroma."""
+
 _SPACES = {Metric.COSINE: "cosine", Metric.DOT: "ip", Metric.L2: "l2"}
 
 
@@ -65,20 +68,24 @@ class ChromaDoor:
         held = self._collection(collection)
         for row, record_id in enumerate(batch.ids):
             document = batch.documents[row] if batch.documents is not None else None
+            payload = dict(batch.payloads[row])
+            uri = payload.pop(_URI, None)
             held.add(
                 ids=[record_id],
                 embeddings=[batch.dense().values[row]],
-                metadatas=[batch.payloads[row]] if batch.payloads[row] else None,
+                metadatas=[payload] if payload else None,
                 documents=None if document is None else [document],
+                uris=None if uri is None else [uri],
             )
 
     def raw_read(self, collection: str) -> RecordBatch:
         """Get everything in one answer."""
-        answer = self._collection(collection).get(include=["embeddings", "metadatas", "documents"])
+        answer = self._collection(collection).get(include=["embeddings", "metadatas", "documents", "uris"])
+        uris = [{} if uri is None else {_URI: uri} for uri in answer["uris"]]
         return RecordBatch(
             ids=answer["ids"],
             vectors={DEFAULT_VECTOR: DenseColumn(np.array(answer["embeddings"], dtype=np.float32))},
-            payloads=[dict(metadata or {}) for metadata in answer["metadatas"]],
+            payloads=[{**(metadata or {}), **uri} for metadata, uri in zip(answer["metadatas"], uris, strict=True)],
             documents=answer["documents"],
         )
 
