@@ -13,6 +13,7 @@ from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, Migra
 from rag_migration_pipeline.orchestration.staging import StagedRange
 from rag_migration_pipeline.receipts import Receipt
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint
+from rag_migration_pipeline.steps.plan_view import verdict_table
 from rag_migration_pipeline.steps.report import Report
 
 
@@ -44,6 +45,9 @@ def manifest_metadata(manifest: Manifest) -> Mapping[str, Any]:
         "records in the target before": manifest.known_count,
         "ids digest": manifest.ids_digest,
         "planned at": dg.MetadataValue.timestamp(manifest.created_at),
+        "target collection": manifest.target_spec.name,
+        "ids": ", ".join(f"{count} {way}" for way, count in manifest.plan.id_mapping.items()) or "none",
+        "verdicts": dg.MetadataValue.md(verdict_table(manifest.plan.verdicts)),
     }
 
 

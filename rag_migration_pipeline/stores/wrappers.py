@@ -85,6 +85,10 @@ class WrapperStore(VectorStore):
         self.before("upsert", collection)
         return self.inner.upsert(collection, batch)
 
+    def screen_payload(self, spec: CollectionSpec, payload: dict[str, Any]) -> str | None:
+        """See `VectorStore.screen_payload`."""
+        return self.inner.screen_payload(spec, payload)
+
     def write(self, collection: str, batch: RecordBatch) -> None:
         """See `VectorStore.write`."""
         self.before("write", collection)
