@@ -223,6 +223,8 @@ class Capabilities:
         binary_metrics: Metrics that binary vectors can have.
         vector_kinds: Kinds of vectors; each can be of float32.
         other_types: Further element types, each with its kind, in which the store keeps vectors.
+        has_any_sparse_weights: Sparse weights may be negative or 0, or none at all; otherwise all are positive.
+        max_sparse_index: Largest index of a sparse vector.
         sparse_modifiers: Modifiers that sparse vectors can have (`records.VectorSpec`).
         has_named_vectors: Several vectors per record, by name.
         has_partial_vectors: A record may miss some of its collection's vectors, or all of them.
@@ -257,6 +259,8 @@ class Capabilities:
     binary_metrics: frozenset[Metric] = frozenset({Metric.HAMMING, Metric.JACCARD})
     vector_kinds: frozenset[VectorKind] = frozenset({VectorKind.DENSE})
     other_types: frozenset[tuple[VectorKind, str]] = frozenset()
+    has_any_sparse_weights: bool = True
+    max_sparse_index: int = 2**32 - 1
     sparse_modifiers: frozenset[str] = frozenset()
     has_named_vectors: bool = False
     has_partial_vectors: bool = False

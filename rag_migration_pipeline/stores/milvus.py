@@ -34,7 +34,7 @@ from rag_migration_pipeline.records import (
     RecordRange,
     Rejection,
 )
-from rag_migration_pipeline.stores import milvus_creation, milvus_loading, milvus_schema, milvus_wire
+from rag_migration_pipeline.stores import milvus_creation, milvus_indexes, milvus_loading, milvus_schema, milvus_wire
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.in_order import run_in_order
 from rag_migration_pipeline.stores.milvus_capabilities import MAX_REQUEST_BYTES, capabilities_of, field_rules
@@ -44,7 +44,8 @@ from rag_migration_pipeline.stores.milvus_reading import FETCH_COUNT, MAX_WINDOW
 from rag_migration_pipeline.stores.milvus_schema import Layout
 from rag_migration_pipeline.stores.milvus_screening import payload_problem
 from rag_migration_pipeline.stores.milvus_settings import MilvusSettings, settings_from_locator
-from rag_migration_pipeline.stores.milvus_types import FieldType
+from rag_migration_pipeline.stores.milvus_vectors import READABLE
+from rag_migration_pipeline.stores.milvus_wire import is_readable
 from rag_migration_pipeline.stores.screening import STAGE
 
 __all__ = ["MilvusSettings", "MilvusStore", "settings_from_locator"]
@@ -117,11 +118,9 @@ class MilvusStore(VectorStore):
 
         Indexing after the load instead takes as long in the end: 20,000 x 384 on 2.3.5, four rounds, 27 to 36 s both.
         """
-        from pymilvus.grpc_gen import milvus_pb2
-
         is_lite, version = self._connection.is_lite, self._connection.version
         store = "Milvus Lite" if is_lite else f"Milvus {'.'.join(map(str, version))}"
-        milvus_creation.refuse_unfit(spec, self._field_rules, store)
+        milvus_creation.refuse_unfit(spec, self.capabilities, self._field_rules, store)
         # Asked first: the server calls a second creation with the same schema a success (2.3.5).
         if self.exists(spec.name):
             raise CollectionExistsError(
@@ -130,14 +129,19 @@ class MilvusStore(VectorStore):
                 collection=spec.name,
             )
         self._forget(spec.name)
-        request = milvus_pb2.CreateCollectionRequest(
-            collection_name=spec.name, schema=milvus_creation.build_schema(spec).SerializeToString(), shards_num=1
-        )
-        request.properties.add(key=milvus_schema.PROPERTY, value=milvus_creation.plan_text(spec))
+        request = milvus_creation.build_request(spec, is_lite=is_lite, is_old=not is_lite and version < (2, 4))
         self._connection.call("CreateCollection", request, f"creating collection {spec.name!r}")
+        for partition in milvus_creation.new_partitions(spec):
+            self._create_partition(spec.name, partition)
         layout, _ = self._describe_schema(spec.name)
         milvus_loading.finish_creation(self._connection, layout, self.settings.finish_timeout_s)
         self._readable.add(spec.name)
+
+    def _create_partition(self, collection: str, partition: str) -> None:
+        from pymilvus.grpc_gen import milvus_pb2
+
+        request = milvus_pb2.CreatePartitionRequest(collection_name=collection, partition_name=partition)
+        self._connection.call("CreatePartition", request, f"creating partition {partition!r} of {collection!r}")
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
@@ -262,7 +266,7 @@ class MilvusStore(VectorStore):
         return layout, common_pb2.ConsistencyLevel.Name(described.consistency_level)
 
     def _describe_indexes(self, collection: str) -> dict[str, dict[str, Any]]:
-        return milvus_schema.read_indexes(milvus_loading.describe_index(self._connection, collection))
+        return milvus_indexes.read_indexes(milvus_loading.describe_index(self._connection, collection))
 
     def _layout(self, collection: str) -> Layout:
         if collection not in self._layouts:
@@ -271,11 +275,13 @@ class MilvusStore(VectorStore):
 
     def _readable_layout(self, collection: str) -> Layout:
         layout = self._layout(collection)
-        columns = layout.vectors.values()
-        unread = [column.name for column in columns if column.type != FieldType.FLOAT_VECTOR or column.is_nullable]
+        unread = [
+            column.name for column in layout.vectors.values() if column.type not in READABLE or column.is_nullable
+        ]
+        unread += [name for name, column in layout.fields.items() if not is_readable(column)]
         if unread:
             raise SchemaCompatibilityError(
-                f"collection {collection!r} has vector fields that are not dense float32 in every record: "
+                f"collection {collection!r} has fields of types that are not read here, or vectors that may be null: "
                 f"{', '.join(unread)}.",
                 todo="Copy the collection without these fields first.",
                 collection=collection,

@@ -15,6 +15,7 @@ from rag_migration_pipeline.stores.milvus_types import (
     NAME_PATTERN,
     TYPES,
 )
+from rag_migration_pipeline.vectors import BINARY
 
 MAX_REQUEST_BYTES = 16 * 2**20
 """A server takes 64 MiB per request (``proxy.grpc.serverMaxRecvSize`` of 2.3.5); JSON may grow on its way."""
@@ -29,6 +30,7 @@ def capabilities_of(*, is_lite: bool, is_embedded: bool, version: tuple[int, ...
         version: The server's version.
     """
     # Lite uses these names for columns of its own, and loses a dynamic field of the same name (3.2.2, tried).
+    is_new = is_lite or version >= (2, 4)  # 2.3.5 refuses a second vector field, and an index on a sparse one
     reserved = {milvus_schema.DYNAMIC_FIELD} | ({"_seq", "_partition"} if is_lite else set())
     return Capabilities(
         store="milvus",
@@ -37,7 +39,11 @@ def capabilities_of(*, is_lite: bool, is_embedded: bool, version: tuple[int, ...
         metrics=frozenset({Metric.COSINE, Metric.DOT, Metric.L2}),
         # Dynamic fields keep JSON as it was sent: all of 64 bits, signed and unsigned.
         payload=PayloadRules(int_min=INT64_MIN, int_max=2**64 - 1, reserved_keys=frozenset(reserved)),
-        vector_kinds=frozenset({VectorKind.DENSE}),
+        vector_kinds=frozenset({VectorKind.DENSE, VectorKind.SPARSE} if is_new else {VectorKind.DENSE}),
+        other_types=frozenset() if is_lite else frozenset({(VectorKind.DENSE, t) for t in ("float16", BINARY)}),
+        has_any_sparse_weights=False,  # Lite 3.2.2 drops weights of 0, and refuses negative ones and empty vectors
+        max_sparse_index=2**32 - 2,
+        has_named_vectors=is_new,
         hides_zero_vectors=not is_lite,  # 2.3.5 keeps them and leaves them out of every search; Lite scores them 0
         has_typed_text_fields=True,
         max_text_field_bytes=MAX_VARCHAR_BYTES,

@@ -1,6 +1,11 @@
-"""A Milvus schema and index made from a spec, or the reasons why there can be none.
+"""A Milvus collection made from a spec: its schema, indexes and settings, or the reasons why there can be none.
 
-Belongs here: spec -> schema. Does not belong here: schema -> spec (``milvus_schema.py``), sending it (``milvus.py``).
+Belongs here: spec -> request. Does not belong here: schema -> spec (``milvus_schema.py``), single fields
+(``milvus_types.py``), the choice of indexes (``milvus_indexes.py``), sending it (``milvus.py``).
+
+Of a spec's settings, in Milvus' words, these are taken over: ``indexes``, ``partitions``, ``partition_key``,
+``shards_num``, ``consistency_level``, ``properties``, ``has_dynamic_field``, ``vector_field``. Aliases are not: they
+would lead users of the source to the copy.
 """
 
 import re
@@ -10,26 +15,30 @@ from typing import Any
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import CollectionSpec, IdKind, VectorKind, VectorSpec
-from rag_migration_pipeline.stores.capabilities import FieldRules
-from rag_migration_pipeline.stores.milvus_schema import MAX_DIMENSION, METRICS
+from rag_migration_pipeline.stores.capabilities import Capabilities, FieldRules
+from rag_migration_pipeline.stores.milvus_indexes import choose_indexes
+from rag_migration_pipeline.stores.milvus_schema import MAX_DIMENSION, PROPERTY
 from rag_migration_pipeline.stores.milvus_types import (
     MAX_VARCHAR_BYTES,
     NAME_PATTERN,
     FieldType,
     add_field,
+    field_type_of,
 )
+from rag_migration_pipeline.vectors import BINARY
 
 DEFAULT_ID_BYTES = 1_024
-# Index types that every Milvus in every form has, so that a source's own may be taken over.
-_PORTABLE_INDEXES = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "HNSW"})
-_METRIC_NAMES = {metric: name for name, metric in METRICS.items()}
+MAX_SHARDS = 16
+"""``rootCoord.maxShardNum``, 16 by default (2.3.5)."""
+DEFAULT_PARTITION = "_default"
 
 
-def refuse_unfit(spec: CollectionSpec, rules: FieldRules, store: str) -> None:
+def refuse_unfit(spec: CollectionSpec, capabilities: Capabilities, rules: FieldRules, store: str) -> None:
     """Refuse a spec that Milvus cannot have.
 
     Args:
         spec: The collection asked for.
+        capabilities: What this Milvus can hold.
         rules: What its typed fields hold.
         store: The store's name and version, for the message.
 
@@ -44,12 +53,13 @@ def refuse_unfit(spec: CollectionSpec, rules: FieldRules, store: str) -> None:
         problems.append(f"the id kinds are {given}, a Milvus key is either string or int64")
     if not 0 < (spec.max_id_length_bytes or 1) <= MAX_VARCHAR_BYTES:
         problems.append(f"ids of {spec.max_id_length_bytes} bytes, at most {MAX_VARCHAR_BYTES} are possible")
-    if len(spec.vectors) != 1:  # 2.3.5 refuses a second one; later servers and Lite would take it
+    if not spec.vectors or (len(spec.vectors) > 1 and not capabilities.has_named_vectors):
         problems.append(f"{len(spec.vectors)} vectors per record, expected one")
-    problems += [problem for vector in spec.vectors for problem in _vector_problems(vector)]
+    problems += [problem for vector in spec.vectors for problem in _vector_problems(vector, capabilities)]
     problems += [problem for item in spec.fields for problem in rules.problems(item)]
     names = [key_name(spec), *(vector_field_name(v, spec) for v in spec.vectors), *(item.name for item in spec.fields)]
     problems += [f"two fields are named {name!r}" for name in sorted(set(names)) if names.count(name) > 1]
+    problems += _key_problems(spec)
     others = names[: len(names) - len(spec.fields)]
     problems += [f"{name!r} cannot name a field" for name in others if not re.fullmatch(NAME_PATTERN, name)]
     if problems:
@@ -61,15 +71,35 @@ def refuse_unfit(spec: CollectionSpec, rules: FieldRules, store: str) -> None:
         )
 
 
-def _vector_problems(vector: VectorSpec) -> list[str]:
+def _vector_problems(vector: VectorSpec, capabilities: Capabilities) -> list[str]:
+    label = f"vector {vector.name!r}"
+    if not capabilities.has_type(vector.kind, vector.dtype):
+        return [f"{label} is {vector.kind} {vector.dtype}, which this Milvus does not hold"]
     problems = []
-    if vector.kind is not VectorKind.DENSE or vector.dtype != "float32":
-        problems.append(f"vector {vector.name!r} is {vector.kind} {vector.dtype}, expected dense float32")
-    if vector.metric not in _METRIC_NAMES:
-        problems.append(f"vector {vector.name!r} has the metric {vector.metric}, expected cosine, dot or l2")
+    known = capabilities.metrics_of(vector)
+    if vector.metric not in known:
+        problems.append(f"{label} has the metric {vector.metric}, expected {' or '.join(sorted(known))}")
+    if vector.modifier is not None:
+        problems.append(f"{label} has the modifier {vector.modifier}")
+    if vector.kind is VectorKind.SPARSE:
+        return problems
     if vector.dimension is None or not 1 <= vector.dimension <= MAX_DIMENSION:
-        problems.append(f"vector {vector.name!r} has dimension {vector.dimension}, expected 1 to {MAX_DIMENSION}")
+        problems.append(f"{label} has dimension {vector.dimension}, expected 1 to {MAX_DIMENSION}")
+    elif vector.dtype == BINARY and vector.dimension % 8:
+        problems.append(f"{label} is binary of dimension {vector.dimension}, expected a multiple of 8")
     return problems
+
+
+def _key_problems(spec: CollectionSpec) -> list[str]:
+    """Return why a partition key cannot be the spec's."""
+    key = spec.settings.get("partition_key")
+    field = next((item for item in spec.fields if item.name == key), None)
+    if key is None:
+        return []
+    if field is None:
+        return [f"the partition key {key!r} is no typed field"]
+    is_fit = field.type in ("int", "string") and field.bits is None and not field.is_nullable
+    return [] if is_fit else [f"the partition key {key!r} is neither int64 nor string, or may be null"]
 
 
 def key_name(spec: CollectionSpec) -> str:
@@ -82,11 +112,54 @@ def vector_field_name(vector: VectorSpec, spec: CollectionSpec) -> str:
     return vector.name or str(spec.settings.get("vector_field") or "vector")
 
 
-def build_schema(spec: CollectionSpec) -> Any:
-    """Return the ``schema.CollectionSchema`` of a spec that `refuse_unfit` has let pass."""
+def build_request(spec: CollectionSpec, *, is_lite: bool, is_old: bool) -> Any:
+    """Return the ``CreateCollectionRequest`` of a spec that `refuse_unfit` has let pass.
+
+    Args:
+        spec: The collection.
+        is_lite: Whether Milvus Lite makes it.
+        is_old: Whether a server before 2.4 does.
+    """
+    from pymilvus.grpc_gen import common_pb2, milvus_pb2
+
+    shards = spec.settings.get("shards_num")
+    request = milvus_pb2.CreateCollectionRequest(
+        collection_name=spec.name,
+        schema=_build_schema(spec).SerializeToString(),
+        shards_num=min(max(shards, 1), MAX_SHARDS) if isinstance(shards, int) else 1,
+    )
+    level = spec.settings.get("consistency_level")
+    if level in common_pb2.ConsistencyLevel.keys():  # noqa: SIM118 - a generated enumeration, no dict
+        request.consistency_level = common_pb2.ConsistencyLevel.Value(level)
+    for key, value in _mapping(spec, "properties").items():
+        if key != PROPERTY:
+            request.properties.add(key=key, value=str(value))
+    request.properties.add(key=PROPERTY, value=_plan_text(spec, is_lite=is_lite, is_old=is_old))
+    return request
+
+
+def new_partitions(spec: CollectionSpec) -> list[str]:
+    """Return the partitions that a new collection is to have beside its default one."""
+    names = spec.settings.get("partitions")
+    if not isinstance(names, list | tuple) or spec.settings.get("partition_key") is not None:
+        return []
+    return [name for name in names if name != DEFAULT_PARTITION]
+
+
+def _mapping(spec: CollectionSpec, name: str) -> Mapping[str, Any]:
+    value = spec.settings.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _build_schema(spec: CollectionSpec) -> Any:
     from pymilvus.grpc_gen import schema_pb2
 
-    schema = schema_pb2.CollectionSchema(name=spec.name, enable_dynamic_field=True)
+    description = spec.metadata.get("description")
+    schema = schema_pb2.CollectionSchema(
+        name=spec.name,
+        description=description if isinstance(description, str) else "",
+        enable_dynamic_field=spec.settings.get("has_dynamic_field") is not False,
+    )
     if IdKind.STRING in spec.id_kinds:
         length = spec.max_id_length_bytes or DEFAULT_ID_BYTES
         key = schema.fields.add(name=key_name(spec), is_primary_key=True, data_type=FieldType.VARCHAR)
@@ -94,25 +167,20 @@ def build_schema(spec: CollectionSpec) -> Any:
     else:
         schema.fields.add(name=key_name(spec), is_primary_key=True, data_type=FieldType.INT64)
     for vector in spec.vectors:
-        added = schema.fields.add(name=vector_field_name(vector, spec), data_type=FieldType.FLOAT_VECTOR)
-        added.type_params.add(key="dim", value=str(vector.dimension))
+        added = schema.fields.add(name=vector_field_name(vector, spec), data_type=field_type_of(vector))
+        if vector.dimension is not None:
+            added.type_params.add(key="dim", value=str(vector.dimension))
     for item in spec.fields:
         add_field(schema, item)
+        schema.fields[-1].is_partition_key = item.name == spec.settings.get("partition_key")
     return schema
 
 
-def plan_text(spec: CollectionSpec) -> str:
-    """Return what `PROPERTY` keeps for a new collection: the user's metadata, and index parameters by field name.
-
-    The source's own index parameters are taken over where the spec comes from a Milvus collection.
-    """
-    given = spec.settings.get("indexes", {})
-    index = {}
-    for vector in spec.vectors:
-        name = vector_field_name(vector, spec)
-        parameters = {"index_type": "AUTOINDEX", "params": {}}
-        old = given.get(name) if isinstance(given, Mapping) else None
-        if isinstance(old, Mapping) and old.get("index_type") in _PORTABLE_INDEXES:
-            parameters = {"index_type": old["index_type"], "params": old.get("params", {})}
-        index[name] = {**parameters, "metric_type": _METRIC_NAMES[vector.metric]}
-    return encode({"metadata": dict(spec.metadata), "index": index})
+def _plan_text(spec: CollectionSpec, *, is_lite: bool, is_old: bool) -> str:
+    """Return what `PROPERTY` keeps for a new collection; see `milvus_schema.read_plan`."""
+    names = {vector.name: vector_field_name(vector, spec) for vector in spec.vectors}
+    index = choose_indexes(spec, names, is_lite=is_lite, is_old=is_old)
+    plan: dict[str, Any] = {"metadata": dict(spec.metadata), "index": index}
+    if len(spec.vectors) == 1 and spec.vectors[0].name:
+        plan["named"] = spec.vectors[0].name
+    return encode(plan)

@@ -42,8 +42,9 @@ def finish_creation(connection: Connection, layout: Layout, timeout_s: float) ->
 
     for field_name, parameters in layout.plan["index"].items():
         request = milvus_pb2.CreateIndexRequest(collection_name=layout.collection, field_name=field_name)
-        for key in ("index_type", "metric_type"):
-            request.extra_params.add(key=key, value=str(parameters[key]))
+        for key in ("index_type", "metric_type"):  # an index of a scalar field has no metric
+            if key in parameters:
+                request.extra_params.add(key=key, value=str(parameters[key]))
         if parameters.get("params"):
             request.extra_params.add(key="params", value=orjson.dumps(parameters["params"]).decode())
         connection.call("CreateIndex", request, f"indexing {layout.collection!r}.{field_name!r}")

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import orjson
-
 from rag_migration_pipeline.errors import SchemaCompatibilityError, StoreRequestError
 from rag_migration_pipeline.payloads import decode
 from rag_migration_pipeline.records import (
@@ -20,17 +18,15 @@ from rag_migration_pipeline.records import (
     Metric,
     VectorSpec,
 )
+from rag_migration_pipeline.stores.milvus_indexes import METRICS
 from rag_migration_pipeline.stores.milvus_types import VECTOR_TYPES, Column, FieldType, field_of, read_column
+from rag_migration_pipeline.stores.milvus_vectors import row_bytes
 
 DYNAMIC_FIELD = "$meta"
 MAX_DIMENSION = 32_768
 PROPERTY = "rag_migration_pipeline"
 """Collection property that keeps the user's metadata and the index that belongs to the collection, as JSON: Milvus
 makes collection and index in two calls, and what is killed between them must be finished by the next run."""
-
-
-METRICS = {"COSINE": Metric.COSINE, "IP": Metric.DOT, "L2": Metric.L2}
-_OTHER_METRICS = {"HAMMING": Metric.HAMMING, "JACCARD": Metric.JACCARD}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +40,7 @@ class Layout:
         is_auto_id: Whether Milvus gives the keys.
         partitions: Names of all partitions.
         partition_key: The field that decides the partition, or None.
+        aliases: Other names of the collection, as far as the store tells them (Milvus Lite does not).
     """
 
     collection: str
@@ -56,6 +53,8 @@ class Layout:
     partition_key: str | None = None
     description: str = ""
     properties: Mapping[str, str] = field(default_factory=dict)
+    aliases: Sequence[str] = ()
+    shard_count: int = 1
 
     @cached_property
     def reserved_keys(self) -> frozenset[str]:
@@ -65,17 +64,12 @@ class Layout:
     @property
     def row_bytes(self) -> int:
         """Size of one record's vectors in bytes."""
-        return sum(4 * (column.dimension or 0) for column in self.vectors.values())
+        return sum(row_bytes(column) for column in self.vectors.values())
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What `PROPERTY` keeps: ``metadata`` and ``index``; empty for collections that others made."""
-        text = self.properties.get(PROPERTY)
-        try:
-            plan = decode(text) if text else {}
-        except ValueError:
-            return {}
-        return plan if isinstance(plan, dict) else {}
+        """See `read_plan`."""
+        return read_plan(self.properties)
 
 
 def read_layout(described: Any, partitions: Sequence[str]) -> Layout:
@@ -96,19 +90,41 @@ def read_layout(described: Any, partitions: Sequence[str]) -> Layout:
     columns = [read_column(f) for f in schema.fields if not f.is_dynamic]
     key = next(column for column, f in zip(columns, schema.fields, strict=False) if f.is_primary_key)
     vectors = [column for column in columns if column.type in VECTOR_TYPES]
-    names = [DEFAULT_VECTOR] if len(vectors) == 1 else [column.name for column in vectors]
+    properties = {pair.key: pair.value for pair in described.properties}
     return Layout(
         collection=described.collection_name or schema.name,
         key=key,
-        vectors=dict(zip(names, vectors, strict=True)),
+        vectors=dict(zip(_vector_names(vectors, properties), vectors, strict=True)),
         fields={c.name: c for c in columns if c is not key and c.type not in VECTOR_TYPES},
         has_dynamic=schema.enable_dynamic_field,
         is_auto_id=schema.autoID or any(f.autoID for f in schema.fields),
         partitions=tuple(sorted(partitions)),
         partition_key=next((f.name for f in schema.fields if f.is_partition_key), None),
         description=schema.description,
-        properties={pair.key: pair.value for pair in described.properties},
+        properties=properties,
+        aliases=tuple(sorted(described.aliases)),
+        shard_count=described.shards_num or 1,
     )
+
+
+def _vector_names(vectors: Sequence[Column], properties: Mapping[str, str]) -> list[str]:
+    """Return the names of vectors in batches: those of their fields; a single one is unnamed unless we named it."""
+    names = [column.name for column in vectors]
+    is_unnamed = len(names) == 1 and read_plan(properties).get("named") != names[0]
+    return [DEFAULT_VECTOR] if is_unnamed else names
+
+
+def read_plan(properties: Mapping[str, str]) -> dict[str, Any]:
+    """Return what `PROPERTY` keeps: ``metadata``, ``index``, ``named``; empty for collections that others made.
+
+    ``named`` is the field of a single vector that has a name.
+    """
+    text = properties.get(PROPERTY)
+    try:
+        plan = decode(text) if text else {}
+    except ValueError:
+        return {}
+    return plan if isinstance(plan, dict) else {}
 
 
 def read_spec(layout: Layout, indexes: Mapping[str, Mapping[str, Any]], consistency: str) -> CollectionSpec:
@@ -138,6 +154,8 @@ def read_spec(layout: Layout, indexes: Mapping[str, Mapping[str, Any]], consiste
         "indexes": {name: dict(parameters) for name, parameters in indexes.items()},
         "partitions": list(layout.partitions),
         "partition_key": layout.partition_key,
+        "shards_num": layout.shard_count,
+        "aliases": list(layout.aliases),
         "consistency_level": consistency,
         "properties": {key: value for key, value in layout.properties.items() if key != PROPERTY},
     }
@@ -164,23 +182,12 @@ def _metric(layout: Layout, column: Column, indexes: Mapping[str, Mapping[str, A
             collection=layout.collection,
         )
     name = str(indexes[column.name].get("metric_type", ""))
-    metric = {**METRICS, **_OTHER_METRICS}.get(name.upper())
+    metric = METRICS.get(name.upper())
     if metric is None:
         raise SchemaCompatibilityError(
             f"the index of {layout.collection!r}.{column.name!r} has the metric {name!r}; known here: "
-            f"{', '.join([*METRICS, *_OTHER_METRICS])}.",
+            f"{', '.join(METRICS)}.",
             todo="Leave this vector field out of the migration.",
             collection=layout.collection,
         )
     return metric
-
-
-def read_indexes(described: Any) -> dict[str, dict[str, Any]]:
-    """Return the parameters of each index by field name, from a ``DescribeIndexResponse``."""
-    found: dict[str, dict[str, Any]] = {}
-    for index in described.index_descriptions:
-        parameters: dict[str, Any] = {pair.key: pair.value for pair in index.params}
-        if "params" in parameters:
-            parameters["params"] = orjson.loads(parameters["params"])
-        found[index.field_name] = parameters
-    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from rag_migration_pipeline.records import FieldSpec, VectorKind
+from rag_migration_pipeline.records import FieldSpec, VectorKind, VectorSpec
 from rag_migration_pipeline.stores.capabilities import type_label
 
 
@@ -104,6 +104,12 @@ class Column:
     max_length: int | None = None
     max_capacity: int | None = None
     dimension: int | None = None
+
+
+def field_type_of(vector: VectorSpec) -> FieldType | None:
+    """Return the field type that holds such vectors, or None."""
+    wanted = (vector.kind, vector.dtype)
+    return next((field_type for field_type, held in VECTOR_TYPES.items() if held == wanted), None)
 
 
 def read_column(described: Any) -> Column:

@@ -1,7 +1,7 @@
 """Batches as Milvus' columnar messages and back: no object per record where a column does.
 
-Belongs here: field data, filter expressions, pages. Does not belong here: what fits a collection
-(``milvus_screening.py``), when to send what (``milvus.py``).
+Belongs here: scalar field data, filter expressions, pages. Does not belong here: vectors (``milvus_vectors.py``), what
+fits a collection (``milvus_screening.py``), when to send what (``milvus.py``).
 
 Row-wise ``MilvusClient.upsert`` spends most of its time looping over characters of strings (pymilvus 3.0.2); columns
 built on the generated messages, with vectors as packed floats, take half the time of the whole write on 2.3.5.
@@ -12,21 +12,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 
 from rag_migration_pipeline.errors import StoreRequestError
 from rag_migration_pipeline.records import (
     INT64_MAX,
     INT64_MIN,
-    DenseColumn,
     Payload,
     RecordBatch,
     RecordId,
 )
 from rag_migration_pipeline.stores.milvus_schema import DYNAMIC_FIELD, Layout
 from rag_migration_pipeline.stores.milvus_types import Column, FieldType
+from rag_migration_pipeline.stores.milvus_vectors import decode_vectors, empty_column, encode_vectors
 
 _SLOTS = {
     FieldType.BOOL: "bool_data",
@@ -43,8 +41,6 @@ _SLOTS = {
 }
 """Field type -> the slot of ``schema.ScalarField`` that carries its values."""
 
-# Field 1 of ``schema.FloatArray``, length-delimited: what stands before the packed floats.
-_FLOATS_TAG = b"\x0a"
 # orjson turns integers above 64 bits into floats without a word; the standard library keeps them.
 _LONG_INTEGER = re.compile(rb"[0-9]{20}")
 
@@ -129,7 +125,7 @@ def encode(layout: Layout, batch: RecordBatch) -> list[Any]:
     key = schema_pb2.FieldData(field_name=layout.key.name, type=layout.key.type)
     getattr(key.scalars, _SLOTS[layout.key.type]).data.extend(batch.ids)
     columns = [key]
-    columns.extend(_encode_vectors(column, batch.dense(name).values) for name, column in layout.vectors.items())
+    columns.extend(encode_vectors(column, batch.vectors[name]) for name, column in layout.vectors.items())
     columns.extend(_encode_field(column, batch.payloads) for column in layout.fields.values())
     if layout.has_dynamic:
         dynamic = schema_pb2.FieldData(field_name=DYNAMIC_FIELD, type=FieldType.JSON, is_dynamic=True)
@@ -143,25 +139,6 @@ def dynamic_json(fields: Mapping[str, Column], payload: Payload) -> bytes:
     if fields:
         payload = {key: value for key, value in payload.items() if key not in fields}
     return orjson.dumps(payload)
-
-
-def _encode_vectors(column: Column, values: npt.NDArray[Any]) -> Any:
-    from pymilvus.grpc_gen import schema_pb2
-
-    packed = np.ascontiguousarray(values, dtype="<f4").tobytes()
-    data = schema_pb2.FieldData(field_name=column.name, type=column.type)
-    data.vectors.dim = values.shape[1]
-    data.vectors.float_vector.MergeFromString(_FLOATS_TAG + _varint(len(packed)) + packed)
-    return data
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def _encode_field(column: Column, payloads: Sequence[Payload]) -> Any:
@@ -184,6 +161,11 @@ def _encode_field(column: Column, payloads: Sequence[Payload]) -> Any:
         slot.data.extend(values)
         slot.SetInParent()  # all rows null: the empty column must still be there
     return data
+
+
+def is_readable(column: Column) -> bool:
+    """Return whether the values of a payload column are read here."""
+    return column.type == FieldType.JSON or (column.element_type or column.type) in _SLOTS
 
 
 def _element(column: Column) -> FieldType:
@@ -214,10 +196,7 @@ def decode_batch(layout: Layout, answer: Any) -> RecordBatch:
     for column in layout.fields.values():
         for payload, value in zip(payloads, _decode_field(column, by_name[column.name], len(ids)), strict=True):
             payload[column.name] = value
-    vectors = {
-        name: DenseColumn(_decode_vectors(column, by_name[column.name], len(ids)))
-        for name, column in layout.vectors.items()
-    }
+    vectors = {name: decode_vectors(column, by_name[column.name], len(ids)) for name, column in layout.vectors.items()}
     return RecordBatch(ids, vectors, payloads)
 
 
@@ -233,18 +212,7 @@ def decode_values(layout: Layout, name: str, answer: Any, count: int) -> list[An
 
 def empty_batch(layout: Layout) -> RecordBatch:
     """Return a batch of no records with the collection's vectors."""
-    vectors = {
-        name: DenseColumn(np.empty((0, column.dimension or 0), np.float32)) for name, column in layout.vectors.items()
-    }
-    return RecordBatch([], vectors, [])
-
-
-def _decode_vectors(column: Column, data: Any, count: int) -> npt.NDArray[np.float32]:
-    message = data.vectors.float_vector.SerializeToString()
-    # The message is one tag, the length, and the floats, of which we know the size.
-    size = 4 * count * (column.dimension or 0)
-    packed = np.frombuffer(message, "<f4", offset=len(message) - size) if count else np.empty(0, "<f4")
-    return packed.reshape(count, column.dimension or 0).astype(np.float32, copy=False)
+    return RecordBatch([], {name: empty_column(column) for name, column in layout.vectors.items()}, [])
 
 
 def _decode_json(texts: Sequence[bytes]) -> list[Any]:

@@ -29,7 +29,6 @@ from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.vectors import all_entries, all_vectors, misfits, presence, row_width
 
 STAGE = "load"
-MAX_SPARSE_INDEX = 2**32 - 1
 
 
 def screen(
@@ -138,7 +137,7 @@ def _vector_reasons(batch: RecordBatch, spec: CollectionSpec, capabilities: Capa
                 reasons[row] = f"the record has no vector {name!r}"
         takes_non_finite = capabilities.has_non_finite_vectors and not capabilities.is_normalised(vector)
         if isinstance(column, SparseColumn):
-            found = _sparse_reasons(column, takes_non_finite=takes_non_finite)
+            found = _sparse_reasons(column, capabilities, takes_non_finite=takes_non_finite)
         else:
             is_rounded = capabilities.is_normalised(vector)  # to a direction, which is within the tolerance
             found = _dense_reasons(column, None if is_rounded else vector.dtype, takes_non_finite=takes_non_finite)
@@ -169,7 +168,7 @@ def _dense_reasons(column: DenseColumn | MultiColumn, dtype: str | None, *, take
 _NON_FINITE = "has NaN or infinite components"
 
 
-def _sparse_reasons(column: SparseColumn, *, takes_non_finite: bool) -> dict[int, str]:
+def _sparse_reasons(column: SparseColumn, capabilities: Capabilities, *, takes_non_finite: bool) -> dict[int, str]:
     """Return by row what is wrong with sparse vectors."""
     reasons: dict[int, str] = {}
     for row, (indices, values) in enumerate(zip(column.indices, column.values, strict=True)):
@@ -182,8 +181,14 @@ def _sparse_reasons(column: SparseColumn, *, takes_non_finite: bool) -> dict[int
     if not takes_non_finite:
         for row in owners[~np.isfinite(values)]:
             reasons.setdefault(int(row), _NON_FINITE)
-    for row in owners[(indices < 0) | (indices > MAX_SPARSE_INDEX)]:
-        reasons.setdefault(int(row), f"has an index outside [0, {MAX_SPARSE_INDEX}]")
+    for row in owners[(indices < 0) | (indices > capabilities.max_sparse_index)]:
+        reasons.setdefault(int(row), f"has an index outside [0, {capabilities.max_sparse_index}]")
+    if not capabilities.has_any_sparse_weights:
+        empty = [row for row, held in enumerate(column.values) if held is not None and not len(held)]
+        for row in [*empty, *owners[~(values > 0)]]:
+            reasons.setdefault(
+                int(row), f"has a weight that is not positive, or none"
+            )
     order = np.lexsort((indices, owners))
     is_twice = (np.diff(owners[order]) == 0) & (np.diff(indices[order].astype(np.int64)) == 0)
     for row in owners[order][1:][is_twice]:

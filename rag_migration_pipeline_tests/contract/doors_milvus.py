@@ -1,17 +1,36 @@
 """Back door of Milvus in every form: the vendor's ``MilvusClient``, row by row, as its documentation shows it."""
 
+import json
 import time
 from typing import Any
 
 import numpy as np
 
-from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, Metric, RecordBatch
+from rag_migration_pipeline.records import (
+    CollectionSpec,
+    DenseColumn,
+    IdKind,
+    Metric,
+    RecordBatch,
+    SparseColumn,
+    VectorColumn,
+    VectorKind,
+    VectorSpec,
+)
 from rag_migration_pipeline.stores.milvus import MilvusSettings, MilvusStore
 
 WINDOW = 16_384
 """Most records that one query answers."""
 
-METRIC_NAMES = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.L2: "L2"}
+METRIC_NAMES = {
+    Metric.COSINE: "COSINE",
+    Metric.DOT: "IP",
+    Metric.L2: "L2",
+    Metric.HAMMING: "HAMMING",
+    Metric.JACCARD: "JACCARD",
+}
+NUMBERS = {"FLOAT_VECTOR": np.float32, "FLOAT16_VECTOR": np.float16, "BINARY_VECTOR": np.uint8}
+"""Vector type -> NumPy's type of what a batch holds."""
 
 
 class MilvusDoor:
@@ -58,8 +77,11 @@ class MilvusDoor:
             schema.add_field("id", DataType.INT64, is_primary=True)
         index = self.client.prepare_index_params()
         for vector in spec.vectors:
-            schema.add_field(vector.name or "vector", DataType.FLOAT_VECTOR, dim=vector.dimension)
-            index.add_index(vector.name or "vector", index_type="AUTOINDEX", metric_type=METRIC_NAMES[vector.metric])
+            name, kind = vector.name or "vector", _vendors_type(vector)
+            schema.add_field(name, kind, **({} if vector.dimension is None else {"dim": vector.dimension}))
+            is_sparse = kind is DataType.SPARSE_FLOAT_VECTOR
+            index_type = "SPARSE_INVERTED_INDEX" if is_sparse else "AUTOINDEX"
+            index.add_index(name, index_type=index_type, metric_type=METRIC_NAMES[vector.metric])
         for field in spec.fields:
             more = {"max_length": field.max_length_bytes or 65_535} if field.type == "string" else {}
             schema.add_field(field.name, types[field.type], nullable=field.is_nullable, **more)
@@ -76,7 +98,7 @@ class MilvusDoor:
         for row, record_id in enumerate(batch.ids):
             record: dict[str, Any] = {**batch.payloads[row], key: record_id}
             for name, column in batch.vectors.items():
-                record[name or vectors[0]] = column.values[row].tolist()
+                record[name or next(iter(vectors))] = _vendors_value(column, row)
             rows.append(record)
         for start in range(0, len(rows), 500):
             self.client.insert(collection, rows[start : start + 500])
@@ -85,13 +107,8 @@ class MilvusDoor:
         """Query all fields of all records, at the strongest consistency."""
         key, vectors = self._names(collection)
         rows = self._query_all(collection)
-        dimensions = {f["name"]: f["params"].get("dim", 0) for f in self._fields(collection)}
-        columns = {
-            "" if len(vectors) == 1 else name: DenseColumn(
-                np.array([row[name] for row in rows], dtype=np.float32).reshape(len(rows), int(dimensions[name]))
-            )
-            for name in vectors
-        }
+        name_of = self._vector_names(collection)
+        columns = {name_of[field]: _column([row[field] for row in rows], kind) for field, kind in vectors.items()}
         payloads = [{name: value for name, value in row.items() if name not in (key, *vectors)} for row in rows]
         return RecordBatch([row[key] for row in rows], columns, payloads)
 
@@ -119,7 +136,56 @@ class MilvusDoor:
     def _fields(self, collection: str) -> list[dict[str, Any]]:
         return list(self.client.describe_collection(collection)["fields"])
 
-    def _names(self, collection: str) -> tuple[str, list[str]]:
+    def _names(self, collection: str) -> tuple[str, dict[str, tuple[str, int]]]:
+        """Return the key field, and type and width of each vector field."""
         fields = self._fields(collection)
         key = next(field["name"] for field in fields if field.get("is_primary"))
-        return key, [field["name"] for field in fields if "VECTOR" in field["type"].name]
+        kinds = {field["name"]: field["type"].name for field in fields if "VECTOR" in field["type"].name}
+        widths = {field["name"]: int(field["params"].get("dim", 0)) for field in fields}
+        return key, {
+            name: (kind, widths[name] // 8 if kind == "BINARY_VECTOR" else widths[name]) for name, kind in kinds.items()
+        }
+
+    def _vector_names(self, collection: str) -> dict[str, str]:
+        """Return the names that batches use: a single vector is unnamed, unless the collection says otherwise."""
+        _, vectors = self._names(collection)
+        properties = self.client.describe_collection(collection).get("properties", {})
+        named = json.loads(properties.get("rag_migration_pipeline", "{}")).get("named")
+        is_unnamed = len(vectors) == 1 and named is None
+        return {field: "" if is_unnamed else field for field in vectors}
+
+
+def _vendors_type(vector: VectorSpec) -> Any:
+    from pymilvus import DataType
+
+    if vector.kind is VectorKind.SPARSE:
+        return DataType.SPARSE_FLOAT_VECTOR
+    return {"float16": DataType.FLOAT16_VECTOR, "binary": DataType.BINARY_VECTOR}.get(
+        vector.dtype, DataType.FLOAT_VECTOR
+    )
+
+
+def _vendors_value(column: VectorColumn, row: int) -> Any:
+    """Return one vector as the vendor's client takes it."""
+    if isinstance(column, SparseColumn):
+        indices, values = column.indices[row], column.values[row]
+        assert indices is not None
+        assert values is not None
+        return dict(zip(indices.tolist(), values.tolist(), strict=True))
+    assert isinstance(column, DenseColumn)
+    values = column.values[row]
+    return {"f4": values.tolist, "f2": lambda: values, "u1": values.tobytes}[values.dtype.str[1:]]()
+
+
+def _column(rows: list[Any], kind: tuple[str, int]) -> VectorColumn:
+    """Return vectors as the vendor's client answers them: numbers, bytes in a list, or weights by index."""
+    name, width = kind
+    if name == "SPARSE_FLOAT_VECTOR":
+        return SparseColumn(
+            tuple(np.array(list(row), dtype=np.uint32) for row in rows),
+            tuple(np.array(list(row.values()), dtype=np.float32) for row in rows),
+        )
+    if name == "FLOAT_VECTOR":
+        return DenseColumn(np.array(rows, dtype=np.float32).reshape(len(rows), width))
+    values = np.frombuffer(b"".join(row[0] for row in rows), NUMBERS[name])
+    return DenseColumn(values.reshape(len(rows), width).copy())

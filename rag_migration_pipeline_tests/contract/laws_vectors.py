@@ -168,6 +168,8 @@ class VectorLaws(StoreForm):
             result = store.upsert(spec.name, given)
             rejected = [rejection.record_id for rejection in result.rejections]
             assert rejected in ([], [given.ids[1]]), value
+            if kind is VectorKind.SPARSE and np.min(value[1], initial=0) < 0:
+                assert bool(rejected) is not capabilities.has_any_sparse_weights
             assert result.written + len(rejected) == 3
             assert all("vector" in rejection.reason for rejection in result.rejections)
             kept = _as_declared(given.take([0, 2] if rejected else [0, 1, 2]), spec, capabilities)
@@ -201,7 +203,7 @@ def _odd_values(vector: VectorSpec) -> list[Any]:
     """Return vectors at and beyond the edge of what a store holds."""
     if vector.kind is VectorKind.SPARSE:
         pairs = [([], []), ([5], [0.0]), ([9, 2], [0.0, 1.0]), ([2, 2], [1, 2]), ([3], [NAN]), ([3], [INF])]
-        pairs += [([1], [1e-40]), ([made.MAX_INDEX], [1.0])]
+        pairs += [([1], [1e-40]), ([made.MAX_INDEX], [1.0]), ([1, 8], [-0.5, 1])]
         return [(np.array(i, np.uint32), np.array(v, np.float32)) for i, v in pairs]
     width = made.DIMENSION // (8 if vector.dtype == "binary" else 1)
     numbers = {"float32": (0.0, 1e-40, 1e30, NAN, INF), "float16": (0.0, 6e-8, 65_504, 70_000, 0.1, NAN, INF)}

@@ -22,6 +22,7 @@ class MilvusForm(StoreForm):
     """What all forms of Milvus share."""
 
     id_kind_sets = (frozenset({IdKind.STRING}), frozenset({IdKind.INT64}))
+    vector_names = ("text", "image_2", "words", "tokens")
     typed_fields = (
         FieldSpec("title", "string", max_length_bytes=200),
         FieldSpec("year", "int"),
