@@ -86,7 +86,7 @@ def layout_of(
         payload=rules,
         normalised=frozenset(vector.name for vector in spec.vectors if capabilities.is_normalised(vector)),
         element_types={vector.name: vector.dtype for vector in spec.vectors},
-        has_partitions=capabilities.has_partitions,
+        has_partitions=capabilities.has_partitions and spec.settings.get("partition_key") is None,
         has_envelope=has_envelope,
     )
 

@@ -1,14 +1,13 @@
 """Milvus in all forms: a Lite folder in this process, a Lite server, a real server.
 
 Belongs here: the operations of `VectorStore`. Does not belong here: settings (``milvus_settings.py``), the channel
-(``milvus_connection.py``), schemas (``milvus_schema.py``, ``milvus_creation.py``), reading (``milvus_reading.py``),
-columns and expressions (``milvus_wire.py``), loading and waiting (``milvus_loading.py``), what fits a collection
+(``milvus_connection.py``), schemas (``milvus_schema.py``, ``milvus_types.py``, ``milvus_creation.py``,
+``milvus_indexes.py``), reading and writing (``milvus_reading.py``, ``milvus_writing.py``), columns and expressions
+(``milvus_wire.py``, ``milvus_vectors.py``), loading and waiting (``milvus_loading.py``), what fits a collection
 (``milvus_capabilities.py``, ``milvus_screening.py``), codes (``milvus_errors.py``).
 
-Tried on Milvus 2.3.5, Milvus Lite 3.2.2, pymilvus 3.0.2. What a reader should know:
-- A server keeps two records with one key if they are *inserted*, so writes are upserts; Milvus Lite's upsert merges
-  dynamic fields, but its insert replaces, so there writes are inserts.
-- A server counts duplicate keys but answers each once: ``count`` above the number of keys means duplicates.
+Tried on Milvus 2.3.5, Milvus Lite 3.2.2, pymilvus 3.0.2. A server counts duplicate keys but answers each once per
+partition: ``count`` above the number of keys means duplicates.
 """
 
 import threading
@@ -46,6 +45,7 @@ from rag_migration_pipeline.stores.milvus_screening import payload_problem
 from rag_migration_pipeline.stores.milvus_settings import MilvusSettings, settings_from_locator
 from rag_migration_pipeline.stores.milvus_vectors import READABLE
 from rag_migration_pipeline.stores.milvus_wire import is_readable
+from rag_migration_pipeline.stores.milvus_writing import Writer, missing_partitions, refuse_unwritable
 from rag_migration_pipeline.stores.screening import STAGE
 
 __all__ = ["MilvusSettings", "MilvusStore", "settings_from_locator"]
@@ -76,6 +76,7 @@ class MilvusStore(VectorStore):
             opened.callback(self._release_loaded)
             self._opened = opened.pop_all()
         self._reader = Reader(self._connection)
+        self._writer = Writer(self._connection, self._reader)
         is_lite, version = self._connection.is_lite, self._connection.version
         self._field_rules = field_rules(is_lite=is_lite, version=version)
         super().__init__(settings, capabilities_of(is_lite=is_lite, is_embedded=bool(settings.path), version=version))
@@ -132,16 +133,10 @@ class MilvusStore(VectorStore):
         request = milvus_creation.build_request(spec, is_lite=is_lite, is_old=not is_lite and version < (2, 4))
         self._connection.call("CreateCollection", request, f"creating collection {spec.name!r}")
         for partition in milvus_creation.new_partitions(spec):
-            self._create_partition(spec.name, partition)
+            self._writer.create_partition(spec.name, partition)
         layout, _ = self._describe_schema(spec.name)
         milvus_loading.finish_creation(self._connection, layout, self.settings.finish_timeout_s)
         self._readable.add(spec.name)
-
-    def _create_partition(self, collection: str, partition: str) -> None:
-        from pymilvus.grpc_gen import milvus_pb2
-
-        request = milvus_pb2.CreatePartitionRequest(collection_name=collection, partition_name=partition)
-        self._connection.call("CreatePartition", request, f"creating partition {partition!r} of {collection!r}")
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
@@ -230,10 +225,16 @@ class MilvusStore(VectorStore):
         """See `VectorStore.write`."""
         with self._naming(collection):
             layout = self._layout(collection)
-            _refuse_unwritable(layout, batch)
+            refuse_unwritable(layout, batch)
+            new = missing_partitions(layout, batch)
+            for partition in new:
+                self._writer.create_partition(collection, partition)
+            if new:
+                self._forget(collection)
+                layout = self._layout(collection)
             for part in cut(batch, self.capabilities.max_batch_count, MAX_REQUEST_BYTES):
                 with self._turn():
-                    self._write_part(layout, collection, part)
+                    self._writer.write(layout, collection, part)
 
     def delete(self, collection: str, ids: Sequence[RecordId]) -> None:
         """See `VectorStore.delete`."""
@@ -242,7 +243,7 @@ class MilvusStore(VectorStore):
             wanted = milvus_wire.holdable(layout.key, ids)
             for start in range(0, len(wanted), FETCH_COUNT):
                 with self._turn():
-                    self._delete_some(layout, collection, wanted[start : start + FETCH_COUNT])
+                    self._writer.delete(layout, collection, wanted[start : start + FETCH_COUNT])
 
     def finish_loading(self, collection: str) -> None:
         """See `VectorStore.finish_loading`: flush, and wait for index and load state."""
@@ -311,35 +312,6 @@ class MilvusStore(VectorStore):
         while self._loaded_here:
             milvus_loading.release(self._connection, self._loaded_here.pop())
 
-    def _write_part(self, layout: Layout, collection: str, part: RecordBatch) -> None:
-        from pymilvus.grpc_gen import milvus_pb2
-
-        what = f"writing {len(part)} records to collection {collection!r}"
-        if len(layout.partitions) > 1 and layout.partition_key is None:
-            # An upsert replaces within its own partition only.
-            self._delete_some(layout, collection, part.ids)
-        fields = milvus_wire.encode(layout, part)
-        if self._connection.is_lite:
-            insert = milvus_pb2.InsertRequest(collection_name=collection, fields_data=fields, num_rows=len(part))
-            written = int(self._connection.call("Insert", insert, what).insert_cnt)
-        else:
-            request = milvus_pb2.UpsertRequest(collection_name=collection, fields_data=fields, num_rows=len(part))
-            written = int(self._connection.call("Upsert", request, what).upsert_cnt)
-        self._reader.write_count += 1
-        if written != len(part):
-            raise StoreRequestError(
-                f"{what} at {self.address}: {written} were acknowledged.",
-                todo="Write them again.",
-                collection=collection,
-            )
-
-    def _delete_some(self, layout: Layout, collection: str, ids: Sequence[RecordId]) -> None:
-        from pymilvus.grpc_gen import milvus_pb2
-
-        request = milvus_pb2.DeleteRequest(collection_name=collection, expr=milvus_wire.key_in(layout.key, ids))
-        self._connection.call("Delete", request, f"deleting {len(ids)} records of collection {collection!r}")
-        self._reader.write_count += 1
-
     @contextmanager
     def _turn(self) -> Iterator[None]:
         if not self._connection.is_lite:
@@ -366,19 +338,3 @@ class MilvusStore(VectorStore):
                 todo="Check whether the server was restarted or the collection released.",
                 collection=collection,
             ) from error
-
-
-def _refuse_unwritable(layout: Layout, batch: RecordBatch) -> None:
-    absent = sorted(set(layout.vectors) - set(batch.vectors))
-    if absent:
-        raise SchemaCompatibilityError(
-            f"the batch lacks vectors that every record of collection {layout.collection!r} has: {absent}.",
-            todo="Give every record all vectors of the target.",
-            collection=layout.collection,
-        )
-    if layout.is_auto_id:
-        raise SchemaCompatibilityError(
-            f"collection {layout.collection!r} gives its own ids (auto_id): records could not keep theirs.",
-            todo="Choose a collection without auto_id as target.",
-            collection=layout.collection,
-        )

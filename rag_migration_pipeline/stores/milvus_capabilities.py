@@ -45,6 +45,7 @@ def capabilities_of(*, is_lite: bool, is_embedded: bool, version: tuple[int, ...
         max_sparse_index=2**32 - 2,
         has_named_vectors=is_new,
         hides_zero_vectors=not is_lite,  # 2.3.5 keeps them and leaves them out of every search; Lite scores them 0
+        has_partitions=True,
         has_typed_text_fields=True,
         max_text_field_bytes=MAX_VARCHAR_BYTES,
         fields=field_rules(is_lite=is_lite, version=version),

@@ -17,7 +17,7 @@ from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import CollectionSpec, IdKind, VectorKind, VectorSpec
 from rag_migration_pipeline.stores.capabilities import Capabilities, FieldRules
 from rag_migration_pipeline.stores.milvus_indexes import choose_indexes
-from rag_migration_pipeline.stores.milvus_schema import MAX_DIMENSION, PROPERTY
+from rag_migration_pipeline.stores.milvus_schema import DEFAULT_PARTITION, MAX_DIMENSION, PROPERTY
 from rag_migration_pipeline.stores.milvus_types import (
     MAX_VARCHAR_BYTES,
     NAME_PATTERN,
@@ -30,7 +30,6 @@ from rag_migration_pipeline.vectors import BINARY
 DEFAULT_ID_BYTES = 1_024
 MAX_SHARDS = 16
 """``rootCoord.maxShardNum``, 16 by default (2.3.5)."""
-DEFAULT_PARTITION = "_default"
 
 
 def refuse_unfit(spec: CollectionSpec, capabilities: Capabilities, rules: FieldRules, store: str) -> None:

@@ -50,7 +50,10 @@ _NEW_SCALAR_INDEXES = dict.fromkeys(("bool", "int", "float", "string"), "INVERTE
 
 
 def read_indexes(described: Any) -> dict[str, Index]:
-    """Return the indexes by field name, from a ``DescribeIndexResponse``; Milvus Lite tells no parameters (3.2.2)."""
+    """Return the indexes by field name, from a ``DescribeIndexResponse``.
+
+    Milvus Lite tells only parameters that were given to it as ``params``, which pymilvus 3.0.2 does not do.
+    """
     found: dict[str, Index] = {}
     for index in described.index_descriptions:
         given: dict[str, Any] = {pair.key: pair.value for pair in index.params}
@@ -76,7 +79,9 @@ def choose_indexes(spec: CollectionSpec, names: Mapping[str, str], *, is_lite: b
     """
     given = spec.settings.get("indexes")
     asked: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-    allowed = _TAKEN_OVER if is_lite else {**_TAKEN_OVER, **_SERVER_ONLY}
+    # Lite needs no parameters.
+    allowed: Mapping[str, Mapping[str, int]]
+    allowed = {key: {} for key in _TAKEN_OVER} if is_lite else {**_TAKEN_OVER, **_SERVER_ONLY}
     indexes = {
         names[vector.name]: _vector_index(vector, asked.get(names[vector.name]), allowed) for vector in spec.vectors
     }

@@ -8,15 +8,18 @@ sees every write acknowledged before by anybody; the first query waits for it, u
 that follow do not. "Strong" would pay that for every page, and "Eventually" may miss what was just written.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import StopError, StoreRequestError
 from rag_migration_pipeline.records import RecordBatch, RecordId
 from rag_migration_pipeline.stores.milvus_connection import Connection
-from rag_migration_pipeline.stores.milvus_schema import DYNAMIC_FIELD, Layout
+from rag_migration_pipeline.stores.milvus_schema import DEFAULT_PARTITION, DYNAMIC_FIELD, Layout
 from rag_migration_pipeline.stores.milvus_wire import (
     decode_batch,
     decode_ids,
@@ -48,12 +51,14 @@ class KeyRange:
 
     Attributes:
         collection: The name it was asked for by, which may be an alias.
+        partition: The one partition that is meant; empty for all.
     """
 
     layout: Layout
     collection: str
     start: RecordId | None = None
     stop: RecordId | None = None
+    partition: str = ""
 
 
 class Moment:
@@ -94,9 +99,8 @@ class Reader:
         return int(answer.fields_data[0].scalars.long_data.data[0])
 
     def ids(self, keys: KeyRange, page_count: int) -> Iterator[list[RecordId]]:
-        """Yield the keys in order; of records that share a key, a server answers one."""
-        for answer in self._pages(keys, [keys.layout.key.name], page_count, _ASSUMED_ID_BYTES):
-            ids = decode_ids(keys.layout, answer)
+        """Yield the keys in order; of records that share a key, a server answers one per partition."""
+        for ids, _ in self._merged(keys, [keys.layout.key.name], page_count, lambda _, ids: ids):
             for start in range(0, len(ids), page_count):
                 yield ids[start : start + page_count]
 
@@ -105,17 +109,57 @@ class Reader:
         layout = keys.layout
         column = name if name in layout.fields else DYNAMIC_FIELD
         fields = [layout.key.name, column] if column in layout.fields or layout.has_dynamic else [layout.key.name]
-        for answer in self._pages(keys, fields, page_count, _ASSUMED_PAYLOAD_BYTES):
-            ids = decode_ids(layout, answer)
-            yield ids, decode_values(layout, name, answer, len(ids))
+        yield from self._merged(
+            keys, fields, page_count, lambda answer, ids: decode_values(layout, name, answer, len(ids))
+        )
+
+    def _merged(
+        self,
+        keys: KeyRange,
+        fields: Sequence[str],
+        page_count: int,
+        values_of: Callable[[Any, list[RecordId]], list[Any]],
+    ) -> Iterator[tuple[list[RecordId], list[Any]]]:
+        """Yield keys and values in pages, in the order of the keys over all partitions.
+
+        A server that is asked for all partitions at once answers one of the records that share a key.
+        """
+        row_bytes = _ASSUMED_ID_BYTES if len(fields) == 1 else _ASSUMED_PAYLOAD_BYTES
+
+        def pages(part: KeyRange) -> Iterator[tuple[list[RecordId], list[Any]]]:
+            for answer in self._pages(part, fields, page_count, row_bytes, self.timestamp()):
+                ids = decode_ids(keys.layout, answer)
+                yield ids, values_of(answer, ids)
+
+        if self._is_lite or not keys.layout.has_partitions:
+            yield from pages(keys)
+            return
+        parts = [pages(replace(keys, partition=name)) for name in keys.layout.partitions]
+        rows = heapq.merge(*map(_rows, parts), key=itemgetter(0))
+        while page := list(islice(rows, page_count)):
+            yield [row[0] for row in page], [row[1] for row in page]
 
     def batches(self, keys: KeyRange, page_count: int) -> Iterator[RecordBatch]:
         """Yield the records in the order of their keys, in batches of at most that many."""
         row_bytes = keys.layout.row_bytes + _ASSUMED_PAYLOAD_BYTES
-        for answer in self._pages(keys, _all_fields(keys.layout), page_count, row_bytes):
-            batch = decode_batch(keys.layout, answer)
+        timestamp = self.timestamp()
+        for answer in self._pages(keys, _all_fields(keys.layout), page_count, row_bytes, timestamp):
+            batch = self._placed(keys.layout, keys.collection, decode_batch(keys.layout, answer), timestamp)
             for start in range(0, len(batch), page_count):
                 yield batch.slice(start, start + page_count)
+
+    def _placed(self, layout: Layout, collection: str, batch: RecordBatch, timestamp: int) -> RecordBatch:
+        """Return the records with their partitions: a query answers none, so each partition is asked for the keys."""
+        if not layout.has_partitions or not len(batch):
+            return batch
+        places: dict[RecordId, str] = {}
+        for start in range(0, len(batch), FETCH_COUNT):
+            expression = key_in(layout.key, batch.ids[start : start + FETCH_COUNT])
+            for name in layout.partitions:
+                if name != DEFAULT_PARTITION:
+                    answer = self._query(collection, expression, [layout.key.name], timestamp, partition=name)
+                    places.update(dict.fromkeys(decode_ids(layout, answer), name))
+        return batch.with_columns(partitions=[places.get(record_id) for record_id in batch.ids])
 
     def fetch(self, layout: Layout, collection: str, ids: Sequence[RecordId], moment: Moment) -> RecordBatch:
         """Return the records with these keys, each once, in any order.
@@ -146,14 +190,15 @@ class Reader:
             middle = len(ids) // 2
             halves = (ids[:middle], ids[middle:])
             return concatenate([self._fetch_some(layout, collection, half, timestamp) for half in halves])
-        return decode_batch(layout, answer)
+        return self._placed(layout, collection, decode_batch(layout, answer), timestamp)
 
-    def _pages(self, keys: KeyRange, fields: Sequence[str], page_count: int, row_bytes: int) -> Iterator[Any]:
+    def _pages(
+        self, keys: KeyRange, fields: Sequence[str], page_count: int, row_bytes: int, timestamp: int
+    ) -> Iterator[Any]:
         """Yield the answers of a reading by key; a server's short page is no end, only an empty one is.
 
         Milvus Lite's pages may be larger than asked for.
         """
-        timestamp = self.timestamp()
         after: RecordId | None = None
         largest = min(page_count, MAX_WINDOW)
         if self._is_lite:
@@ -162,7 +207,7 @@ class Reader:
             limit = _rows_within(row_bytes, largest)
             expression = key_range(keys.layout.key, start=keys.start, after=after, stop=keys.stop)
             try:
-                answer = self._query(keys.collection, expression, fields, timestamp, limit)
+                answer = self._query(keys.collection, expression, fields, timestamp, limit, keys.partition)
             except StoreRequestError:
                 # Records may be far larger than those before, and servers refuse long answers without a code of its
                 # own for that: ask for less, and let the last refusal say what it is.
@@ -193,7 +238,13 @@ class Reader:
             return 0
 
     def _query(
-        self, collection: str, expression: str, fields: Sequence[str], timestamp: int, limit: int | None = None
+        self,
+        collection: str,
+        expression: str,
+        fields: Sequence[str],
+        timestamp: int,
+        limit: int | None = None,
+        partition: str = "",
     ) -> Any:
         from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
@@ -201,12 +252,19 @@ class Reader:
         levels = common_pb2.ConsistencyLevel
         request.consistency_level = levels.Customized if timestamp else levels.Strong
         request.guarantee_timestamp = timestamp
+        if partition:
+            request.partition_names.append(partition)
         if limit is not None:
             request.query_params.add(key="limit", value=str(limit))
             # Both ask for keys in order; without the second, a server fills a page past the point where order holds.
             request.query_params.add(key="iterator", value="True")
             request.query_params.add(key="reduce_stop_for_best", value="True")
         return self._connection.call("Query", request, f"reading collection {collection!r}")
+
+
+def _rows(pages: Iterator[tuple[list[RecordId], list[Any]]]) -> Iterator[tuple[Any, Any]]:
+    for ids, values in pages:
+        yield from zip(ids, values, strict=True)
 
 
 def _all_fields(layout: Layout) -> list[str]:

@@ -23,6 +23,7 @@ from rag_migration_pipeline.stores.milvus_types import VECTOR_TYPES, Column, Fie
 from rag_migration_pipeline.stores.milvus_vectors import row_bytes
 
 DYNAMIC_FIELD = "$meta"
+DEFAULT_PARTITION = "_default"
 MAX_DIMENSION = 32_768
 PROPERTY = "rag_migration_pipeline"
 """Collection property that keeps the user's metadata and the index that belongs to the collection, as JSON: Milvus
@@ -60,6 +61,11 @@ class Layout:
     def reserved_keys(self) -> frozenset[str]:
         """Payload keys that would meet the key, a vector or the dynamic field."""
         return frozenset({self.key.name, DYNAMIC_FIELD, *(column.name for column in self.vectors.values())})
+
+    @property
+    def has_partitions(self) -> bool:
+        """Whether records are in one of several partitions by somebody's choice, not by the partition key."""
+        return len(self.partitions) > 1 and self.partition_key is None
 
     @property
     def row_bytes(self) -> int:

@@ -186,9 +186,7 @@ def _sparse_reasons(column: SparseColumn, capabilities: Capabilities, *, takes_n
     if not capabilities.has_any_sparse_weights:
         empty = [row for row, held in enumerate(column.values) if held is not None and not len(held)]
         for row in [*empty, *owners[~(values > 0)]]:
-            reasons.setdefault(
-                int(row), f"has a weight that is not positive, or none"
-            )
+            reasons.setdefault(int(row), "has a weight that is not positive, or none")
     order = np.lexsort((indices, owners))
     is_twice = (np.diff(owners[order]) == 0) & (np.diff(indices[order].astype(np.int64)) == 0)
     for row in owners[order][1:][is_twice]:

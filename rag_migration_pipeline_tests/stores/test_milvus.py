@@ -16,6 +16,7 @@ from rag_migration_pipeline.records import (
     IdKind,
     Metric,
     RecordBatch,
+    SparseColumn,
     VectorKind,
 )
 from rag_migration_pipeline.stores import milvus_loading
@@ -167,7 +168,7 @@ class TestLiteFolder:
             assert name in rejection.reason
         assert list(store.fetch("typed", [0, 1]).payloads) == payloads[:2]
 
-    def test_named_vectors_are_read_and_sparse_ones_refused(self, store: MilvusStore) -> None:
+    def test_named_and_sparse_vectors_are_read(self, store: MilvusStore) -> None:
         from pymilvus import DataType
 
         with vendor(store) as client:
@@ -186,8 +187,28 @@ class TestLiteFolder:
         assert batch.payloads == [{"k": "v"}]
         assert np.array_equal(batch.dense("b").values, [[3, 4, 5]])
         assert [vector.kind for vector in store.describe("mixed").spec.vectors] == [VectorKind.DENSE, VectorKind.SPARSE]
-        with pytest.raises(errors.SchemaCompatibilityError, match="s"):
-            list(store.scan("mixed"))
+        with vendor(store) as client:
+            client.insert("mixed", [{"id": 1, "a": [1, 2], "s": {7: 0.5, 4_000_000_000: 1.5}}])
+        (batch,) = store.scan("mixed")
+        column = batch.vectors["s"]
+        assert isinstance(column, SparseColumn)
+        assert [(list(i), list(v)) for i, v in zip(column.indices, column.values, strict=True)] == [
+            ([7, 4_000_000_000], [0.5, 1.5])
+        ]
+
+    def test_vectors_that_may_be_null_and_arrays_of_unknown_things_are_refused(self, store: MilvusStore) -> None:
+        """Lite makes such fields (3.2.2), and takes nothing in them."""
+        from pymilvus import DataType
+
+        with vendor(store) as client:
+            make_collection(
+                client,
+                "odd",
+                ("a", DataType.FLOAT_VECTOR, {"dim": 2, "nullable": True}),
+                ("b", DataType.ARRAY, {"element_type": DataType.JSON, "max_capacity": 3}),
+            )
+        with pytest.raises(errors.SchemaCompatibilityError, match="a, b"):
+            list(store.scan("odd"))
 
     def test_a_batch_without_the_vector_is_refused(self, store: MilvusStore) -> None:
         spec = spec_of()

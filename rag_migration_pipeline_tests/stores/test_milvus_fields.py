@@ -1,6 +1,5 @@
 """Typed fields of every type Milvus has, in every form: read, written and refused exactly, checked with its client."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -9,31 +8,13 @@ import pytest
 
 from rag_migration_pipeline import errors
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, FieldSpec, IdKind
-from rag_migration_pipeline.stores.milvus import MilvusSettings, MilvusStore
+from rag_migration_pipeline.stores.milvus import MilvusStore
 from rag_migration_pipeline_tests.contract.comparison import value_differences
 from rag_migration_pipeline_tests.stores.milvus_samples import DIMENSION, batch_of, make_collection, spec_of, vendor
 
-FORMS = ("file", pytest.param("lite", marks=pytest.mark.server), pytest.param("server", marks=pytest.mark.server))
 
-
-@pytest.fixture(scope="module", params=FORMS)
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusStore]:
-    """Milvus in each form; what the tests make there goes away."""
-    if request.param == "file":
-        settings = MilvusSettings(path=str(tmp_path_factory.mktemp("fields") / "lite.db"))
-    else:
-        server: Any = request.getfixturevalue("milvus_server" if request.param == "server" else "milvus_lite_server")
-        settings = MilvusSettings(host=server.host, port=server.port)
-    with settings.open(create=True) as opened:
-        assert isinstance(opened, MilvusStore)
-        before = opened.list_collections()
-        yield opened
-        for name in set(opened.list_collections()) - set(before):
-            opened.drop(name)
-
-
-def rules_of(store: MilvusStore) -> Any:
-    rules = store.capabilities.fields
+def rules_of(milvus: MilvusStore) -> Any:
+    rules = milvus.capabilities.fields
     assert rules is not None
     return rules
 
@@ -89,10 +70,10 @@ UNFIT: dict[str, list[Any]] = {
 
 
 @pytest.fixture(scope="module")
-def typed(store: MilvusStore) -> str:
+def typed(milvus: MilvusStore) -> str:
     """A collection with every field, made by us."""
     spec = spec_of(IdKind.INT64, fields=tuple(item for item, _ in FIELDS.values()))
-    store.create(spec)
+    milvus.create(spec)
     return spec.name
 
 
@@ -109,122 +90,122 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if not isinstance(value, str) and hasattr(value, "__iter__") else value
 
 
-def test_fields_are_described_as_they_were_asked_for(store: MilvusStore, typed: str) -> None:
+def test_fields_are_described_as_they_were_asked_for(milvus: MilvusStore, typed: str) -> None:
     """Width, capacity and length included; Lite forgets the length of an array's texts (3.2.2)."""
-    found = {item.name: item for item in store.describe(typed).spec.fields}
+    found = {item.name: item for item in milvus.describe(typed).spec.fields}
     for name, (item, _) in FIELDS.items():
-        if name == "texts" and rules_of(store).counts_characters:
+        if name == "texts" and rules_of(milvus).counts_characters:
             assert found[name].max_length_bytes is None
         else:
             assert found[name] == item
 
 
-def test_what_the_vendor_wrote_is_read_exactly(store: MilvusStore, typed: str) -> None:
+def test_what_the_vendor_wrote_is_read_exactly(milvus: MilvusStore, typed: str) -> None:
     """No null becomes 0 or "", no float gains digits, no integer becomes a float."""
-    store.delete(typed, list(range(100)))
-    with vendor(store) as client:
+    milvus.delete(typed, list(range(100)))
+    with vendor(milvus) as client:
         client.insert(typed, [{"id": row, "vector": [1, 2, 3, 4], **payload} for row, payload in enumerate(PAYLOADS)])
-    found = {record_id: payload for batch in store.scan(typed) for record_id, payload in _rows(batch)}
+    found = {record_id: payload for batch in milvus.scan(typed) for record_id, payload in _rows(batch)}
     assert value_differences({str(row): payload for row, payload in enumerate(PAYLOADS)}, found) == []
 
 
-def test_what_we_write_is_what_the_vendor_reads(store: MilvusStore, typed: str) -> None:
-    store.delete(typed, list(range(100)))
-    result = store.upsert(typed, batch_of(list(range(COUNT)), PAYLOADS))
+def test_what_we_write_is_what_the_vendor_reads(milvus: MilvusStore, typed: str) -> None:
+    milvus.delete(typed, list(range(100)))
+    result = milvus.upsert(typed, batch_of(list(range(COUNT)), PAYLOADS))
     assert (result.written, result.rejections) == (COUNT, ())
-    with vendor(store) as client:
+    with vendor(milvus) as client:
         found = {str(row): plain(payload) for row, payload in rows_of(client, typed).items()}
     assert value_differences({str(row): payload for row, payload in enumerate(PAYLOADS)}, found) == []
 
 
 @pytest.mark.parametrize("name", UNFIT)
-def test_what_a_field_cannot_hold_is_rejected_by_name(store: MilvusStore, typed: str, name: str) -> None:
+def test_what_a_field_cannot_hold_is_rejected_by_name(milvus: MilvusStore, typed: str, name: str) -> None:
     """Nothing is cut, rounded or converted: the record is set aside, the others arrive."""
     good = PAYLOADS[0]
     payloads = [{**good, name: value} for value in UNFIT[name]]
     payloads.append({key: value for key, value in good.items() if key != name})
-    result = store.upsert(typed, batch_of(list(range(100, 100 + len(payloads) + 1)), [*payloads, good]))
+    result = milvus.upsert(typed, batch_of(list(range(100, 100 + len(payloads) + 1)), [*payloads, good]))
     assert result.written == 1
     assert [rejection.record_id for rejection in result.rejections] == list(range(100, 100 + len(payloads)))
     assert [name in rejection.reason for rejection in result.rejections] == [True] * len(payloads)
 
 
-def test_lengths_are_bytes_where_we_write_whatever_the_form_counts(store: MilvusStore, typed: str) -> None:
+def test_lengths_are_bytes_where_we_write_whatever_the_form_counts(milvus: MilvusStore, typed: str) -> None:
     """A server refuses ten characters of two bytes in ten, Lite takes them: both are read as they are."""
     from pymilvus import MilvusException
 
-    counts_characters = rules_of(store).counts_characters
-    with vendor(store) as client:
+    counts_characters = rules_of(milvus).counts_characters
+    with vendor(milvus) as client:
         row = {"id": 77, "vector": [1, 2, 3, 4], **PAYLOADS[0], "text": "ü" * 10}
         with ExitStack() as stack:
             if not counts_characters:
                 stack.enter_context(pytest.raises(MilvusException, match="max length"))
             client.insert(typed, [row])
-    assert [payload["text"] for payload in store.fetch(typed, [77]).payloads] == ["ü" * 10] * counts_characters
+    assert [payload["text"] for payload in milvus.fetch(typed, [77]).payloads] == ["ü" * 10] * counts_characters
 
 
-def test_an_array_holds_texts_up_to_its_length(store: MilvusStore, typed: str) -> None:
+def test_an_array_holds_texts_up_to_its_length(milvus: MilvusStore, typed: str) -> None:
     """Where the store tells the length: Lite forgets it, and holds longer texts as well (3.2.2)."""
-    result = store.upsert(typed, batch_of([300], [{**PAYLOADS[0], "texts": ["ü" * 6]}]))
-    if rules_of(store).counts_characters:
-        assert [payload["texts"] for payload in store.fetch(typed, [300]).payloads] == [["ü" * 6]]
+    result = milvus.upsert(typed, batch_of([300], [{**PAYLOADS[0], "texts": ["ü" * 6]}]))
+    if rules_of(milvus).counts_characters:
+        assert [payload["texts"] for payload in milvus.fetch(typed, [300]).payloads] == [["ü" * 6]]
     else:
         assert ["texts" in rejection.reason for rejection in result.rejections] == [True]
 
 
-def test_a_default_is_never_taken_for_what_a_record_says(store: MilvusStore) -> None:
+def test_a_default_is_never_taken_for_what_a_record_says(milvus: MilvusStore) -> None:
     """Milvus puts its default in for a missing value and for null: it is read as the value that it is there, and a
     record of ours that would be changed so is rejected."""
     spec = spec_of(IdKind.INT64, fields=tuple(FieldSpec(f"d{bits}", "int", bits=bits, default=7) for bits in (8, None)))
-    store.create(spec)
-    fields = {item.name: item.default for item in store.describe(spec.name).spec.fields}
+    milvus.create(spec)
+    fields = {item.name: item.default for item in milvus.describe(spec.name).spec.fields}
     assert fields == {"d8": 7, "dNone": 7}
     payloads = [{"d8": 0, "dNone": 0}, {"d8": 1}, {"d8": None, "dNone": 1}]
-    result = store.upsert(spec.name, batch_of([0, 1, 2], payloads))
+    result = milvus.upsert(spec.name, batch_of([0, 1, 2], payloads))
     assert [rejection.record_id for rejection in result.rejections] == [1, 2]
     assert all("default" in rejection.reason for rejection in result.rejections)
-    with vendor(store) as client:
+    with vendor(milvus) as client:
         client.insert(spec.name, [{"id": 5, "vector": [1, 2, 3, 4], "d8": 3}])
-    assert list(store.fetch(spec.name, [0, 5]).payloads) == [{"d8": 0, "dNone": 0}, {"d8": 3, "dNone": 7}]
+    assert list(milvus.fetch(spec.name, [0, 5]).payloads) == [{"d8": 0, "dNone": 0}, {"d8": 3, "dNone": 7}]
 
 
-def test_null_stays_null_where_a_field_may_hold_it(store: MilvusStore) -> None:
+def test_null_stays_null_where_a_field_may_hold_it(milvus: MilvusStore) -> None:
     """Not 0, not "", not missing; servers before 2.5 have no such fields, and say so when asked for one."""
     fields = tuple(FieldSpec(item.name, item.type, True, **_limits(item)) for item, _ in FIELDS.values())
     spec = spec_of(IdKind.INT64, fields=fields)
-    if not rules_of(store).has_nullable:
+    if not rules_of(milvus).has_nullable:
         with pytest.raises(errors.SchemaCompatibilityError, match="nullable") as caught:
-            store.create(spec)
+            milvus.create(spec)
         assert [item.name for item in fields if repr(item.name) not in str(caught.value)] == []
         return
-    store.create(spec)
+    milvus.create(spec)
     nulls = dict.fromkeys(FIELDS)
     typed = {key: value for key, value in PAYLOADS[1].items() if key != "free"}
-    assert store.upsert(spec.name, batch_of([0, 1, 2], [nulls, typed, nulls])).written == 3
-    with vendor(store) as client:
+    assert milvus.upsert(spec.name, batch_of([0, 1, 2], [nulls, typed, nulls])).written == 3
+    with vendor(milvus) as client:
         assert {row: plain(payload) for row, payload in rows_of(client, spec.name).items()} == {
             0: nulls,
             1: typed,
             2: nulls,
         }
         client.insert(spec.name, [{"id": 3, "vector": [1, 2, 3, 4]}])
-    found = store.fetch(spec.name, [0, 1, 2, 3])
+    found = milvus.fetch(spec.name, [0, 1, 2, 3])
     assert value_differences([nulls, typed, nulls, nulls], list(found.payloads)) == []
 
 
-def test_lists_in_json_fields_are_kept_or_rejected_as_declared(store: MilvusStore) -> None:
+def test_lists_in_json_fields_are_kept_or_rejected_as_declared(milvus: MilvusStore) -> None:
     """Lite's JSON fields hold lists, the server's objects only."""
     spec = spec_of(IdKind.INT64, fields=(FieldSpec("json", "json"),))
-    store.create(spec)
-    result = store.upsert(spec.name, batch_of([1], [{"json": [1, None]}]))
-    assert bool(result.written) == rules_of(store).has_json_lists
-    assert list(store.fetch(spec.name, [1]).payloads) == [{"json": [1, None]}] * result.written
+    milvus.create(spec)
+    result = milvus.upsert(spec.name, batch_of([1], [{"json": [1, None]}]))
+    assert bool(result.written) == rules_of(milvus).has_json_lists
+    assert list(milvus.fetch(spec.name, [1]).payloads) == [{"json": [1, None]}] * result.written
 
 
-def test_without_a_dynamic_field_unknown_keys_are_rejected_by_name(store: MilvusStore) -> None:
+def test_without_a_dynamic_field_unknown_keys_are_rejected_by_name(milvus: MilvusStore) -> None:
     from pymilvus import DataType
 
-    with vendor(store) as client:
+    with vendor(milvus) as client:
         make_collection(
             client,
             "strict",
@@ -232,11 +213,11 @@ def test_without_a_dynamic_field_unknown_keys_are_rejected_by_name(store: Milvus
             ("year", DataType.INT64, {}),
             dynamic=False,
         )
-    result = store.upsert("strict", batch_of([1, 2], [{"year": 1}, {"year": 2, "more": 3}]))
+    result = milvus.upsert("strict", batch_of([1, 2], [{"year": 1}, {"year": 2, "more": 3}]))
     assert [rejection.reason for rejection in result.rejections] == [
         "payload key 'more' is no field of the collection, which has no dynamic field"
     ]
-    assert list(store.fetch("strict", [1, 2]).payloads) == [{"year": 1}]
+    assert list(milvus.fetch("strict", [1, 2]).payloads) == [{"year": 1}]
 
 
 def _rows(batch: Any) -> list[tuple[str, dict[str, Any]]]:
