@@ -244,7 +244,8 @@ def catch_up(
         with evaluate_range(context, declaration, key) if is_compared else nullcontext(Proof()) as proof:
             proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
             log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
-        if not declaration.options.keep_staging:
+    if not declaration.options.keep_staging:
+        for key in proven:  # a kill may have come after the log and before the end of its staging
             migration.state.clear_staging(key)
 
 

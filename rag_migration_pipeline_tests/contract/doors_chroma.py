@@ -1,4 +1,4 @@
-"""Back door of Chroma: the vendor's ``Collection`` in its plainest use, one record per call, everything read at once.
+"""Back door of Chroma: the vendor's ``Collection`` in its plainest use, one record per call.
 
 Belongs here: reading and writing round the adapter. Does not belong here: anything of the adapter but its settings and,
 for a folder, the engine that it has open: a second engine over one folder would not see the first one's index.
@@ -16,6 +16,7 @@ from rag_migration_pipeline.stores.chroma import ChromaSettings, ChromaStore
 _URI = "chroma:uri"
 """Where our payloads hold a record's URI, which is no metadata in Chroma."""
 
+PAGE_COUNT = 5_000
 _SPACES = {Metric.COSINE: "cosine", Metric.DOT: "ip", Metric.L2: "l2"}
 
 
@@ -79,14 +80,22 @@ class ChromaDoor:
             )
 
     def raw_read(self, collection: str) -> RecordBatch:
-        """Get everything in one answer."""
-        answer = self._collection(collection).get(include=["embeddings", "metadatas", "documents", "uris"])
-        uris = [{} if uri is None else {_URI: uri} for uri in answer["uris"]]
+        """Get everything, in pages: one answer over some 30,000 records has too many SQL variables (1.5.9)."""
+        held = self._collection(collection)
+        parts = [
+            held.get(include=["embeddings", "metadatas", "documents", "uris"], limit=PAGE_COUNT, offset=offset)
+            for offset in range(0, max(held.count(), 1), PAGE_COUNT)
+        ]
+        vectors = [np.array(part["embeddings"], dtype=np.float32) for part in parts]
         return RecordBatch(
-            ids=answer["ids"],
-            vectors={DEFAULT_VECTOR: DenseColumn(np.array(answer["embeddings"], dtype=np.float32))},
-            payloads=[{**(metadata or {}), **uri} for metadata, uri in zip(answer["metadatas"], uris, strict=True)],
-            documents=answer["documents"],
+            ids=[record_id for part in parts for record_id in part["ids"]],
+            vectors={DEFAULT_VECTOR: DenseColumn(np.concatenate(vectors))},
+            payloads=[
+                {**(metadata or {}), **({} if uri is None else {_URI: uri})}
+                for part in parts
+                for metadata, uri in zip(part["metadatas"], part["uris"], strict=True)
+            ],
+            documents=[text for part in parts for text in part["documents"]],
         )
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ OCCURRENCES = {
     "half a batch written": (5, 1),
     "batch written, not noted": (5, 1),
     "receipt stored, event not logged": (2, 2),
+    "event logged, staging not removed": (2, 2),
 }
 FINISHED = {"finished loading, not proven": 3, "report stored, event not logged": 3}
 

@@ -34,6 +34,7 @@ from rag_migration_pipeline.orchestration.resources import (
 from rag_migration_pipeline.orchestration.runs import close_killed_runs, run_job
 from rag_migration_pipeline.records import CollectionSpec, RecordBatch
 from rag_migration_pipeline.spec import MigrationOptions
+from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
 from rag_migration_pipeline.stores.wrappers import WrapperStore
 
@@ -47,6 +48,7 @@ POINTS = (
     "half a batch written",
     "batch written, not noted",
     "receipt stored, event not logged",
+    "event logged, staging not removed",
     "finished loading, not proven",
     "report stored, event not logged",
 )
@@ -171,6 +173,9 @@ def _killing(point: str | None, occurrence: int) -> Iterator[None]:
             yield
     elif "rename" in point:
         _kill_at_rename(countdown, is_after=point.startswith("after"))
+        yield
+    elif "staging" in point:
+        StateFolder.clear_staging = lambda *_: countdown()  # type: ignore[method-assign]
         yield
     else:
         _wrap_targets(point, countdown)
