@@ -3,8 +3,8 @@
 Belongs here: RecordBatch to Arrow IPC and back, exactly. Does not belong here: where the files lie (``state.py``).
 
 Columns: ``id`` (text of `records.id_text`), ``document`` (text or null), ``payload`` (text of `payloads.encode`),
-``partition`` (text or null) where records are in partitions, and per vector
-``dense:<name>`` (fixed-size list of its dtype, null where absent), ``sparse:<name>:indices`` /
+``partition`` (text or null) where records are in partitions, ``source_id`` where a mapping gave other ids, and per
+vector ``dense:<name>`` (fixed-size list of its dtype, null where absent), ``sparse:<name>:indices`` /
 ``sparse:<name>:values`` (lists) or ``multi:<name>`` (lists of lists of float32, which holds the values of every other
 element type of a multi-vector exactly), null where absent. Texts are large_binary in UTF-8 with surrogates
 passed, because Arrow's strings refuse lone surrogates.
@@ -25,6 +25,7 @@ from rag_migration_pipeline.records import (
     DenseColumn,
     MultiColumn,
     RecordBatch,
+    RecordId,
     SparseColumn,
     VectorColumn,
     id_from_text,
@@ -44,6 +45,8 @@ def to_arrow(batch: RecordBatch) -> pa.RecordBatch:
     }
     if batch.partitions is not None:
         columns["partition"] = _texts(batch.partitions)
+    if batch.source_ids is not None:
+        columns["source_id"] = _texts([id_text(record_id) for record_id in batch.source_ids])
     for name, column in batch.vectors.items():
         columns.update(_vector_arrays(name, column))
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
@@ -52,11 +55,12 @@ def to_arrow(batch: RecordBatch) -> pa.RecordBatch:
 def from_arrow(table: pa.RecordBatch) -> RecordBatch:
     """Return the records that `to_arrow` wrote; dense vectors are views of the Arrow memory where nothing is absent."""
     return RecordBatch(
-        ids=[id_from_text(_text(value)) for value in table.column("id").to_pylist()],
+        ids=_ids(table.column("id")),
         vectors=_vector_columns(table),
         payloads=[decode(_text(value)) for value in table.column("payload").to_pylist()],
         documents=_optional_texts(table.column("document")),
         partitions=_optional_texts(table.column("partition")) if "partition" in table.schema.names else None,
+        source_ids=_ids(table.column("source_id")) if "source_id" in table.schema.names else None,
     )
 
 
@@ -124,6 +128,10 @@ def reading_errors(path: Path) -> Iterator[None]:
 
 def _texts(values: Iterable[str | None]) -> pa.Array:
     return pa.array([None if v is None else v.encode("utf-8", "surrogatepass") for v in values], pa.large_binary())
+
+
+def _ids(column: pa.Array) -> list[RecordId]:
+    return [id_from_text(_text(value)) for value in column.to_pylist()]
 
 
 def _optional_texts(column: pa.Array) -> list[str | None]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rag_migration_pipeline.records import DenseColumn, MultiColumn, RecordBatch, SparseColumn, VectorColumn
+from rag_migration_pipeline.records import DenseColumn, MultiColumn, RecordBatch, RecordId, SparseColumn, VectorColumn
 
 
 def concatenate(batches: Sequence[RecordBatch]) -> RecordBatch:
@@ -31,7 +31,14 @@ def concatenate(batches: Sequence[RecordBatch]) -> RecordBatch:
         payloads=[payload for batch in batches for payload in batch.payloads],
         documents=_concatenate_texts([batch.documents for batch in batches], batches),
         partitions=_concatenate_texts([batch.partitions for batch in batches], batches),
+        source_ids=_concatenate_source_ids(batches),
     )
+
+
+def _concatenate_source_ids(batches: Sequence[RecordBatch]) -> list[RecordId] | None:
+    if all(batch.source_ids is None for batch in batches):
+        return None
+    return [record_id for batch in batches for record_id in (batch.source_ids or batch.ids)]
 
 
 def _concatenate_texts(

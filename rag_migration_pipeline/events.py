@@ -4,7 +4,7 @@ Belongs here: the events and how they are handed on. Does not belong here: anyth
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,6 +38,19 @@ class BatchDone:
     records: int
     size_bytes: int
     duration_s: float
+
+
+@dataclass(frozen=True)
+class FieldsDeprecated:
+    """Records of a batch have fields that the mapping calls deprecated.
+
+    Attributes:
+        fields: Field -> how many records have it.
+    """
+
+    migration: str
+    range_key: str
+    fields: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,16 @@ class CollectionProven:
     is_proven: bool
 
 
-Event = ManifestMade | BatchDone | RecordsRejected | RecordsSkipped | RangeProven | RangeFailed | CollectionProven
+Event = (
+    ManifestMade
+    | BatchDone
+    | FieldsDeprecated
+    | RecordsRejected
+    | RecordsSkipped
+    | RangeProven
+    | RangeFailed
+    | CollectionProven
+)
 EventSink = Callable[[Event], None]
 
 

@@ -37,11 +37,13 @@ class IdRule:
         kinds: Id kinds that the collection holds.
         max_length_bytes: Longest string id in bytes of UTF-8, or None.
         has_empty: Whether the empty string can be an id.
+        namespace: Where set, every id is derived under it first (the strategy uuid5 of ``id_strategy.py``).
     """
 
     kinds: frozenset[IdKind]
     max_length_bytes: int | None = None
     has_empty: bool = True
+    namespace: uuid.UUID | None = None
 
     def native(self, record_id: RecordId) -> RecordId:
         """Return the id that the target stores for this id.
@@ -50,6 +52,8 @@ class IdRule:
             SchemaCompatibilityError: The collection holds integers only and this is none that fits, or its strings
                 are too short for a UUID.
         """
+        if self.namespace is not None:
+            record_id = derived_uuid(record_id, self.namespace)
         if self._is_held(record_id):
             return record_id
         if IdKind.STRING in self.kinds:
@@ -85,10 +89,10 @@ class IdRule:
         return self.max_length_bytes is None or size_bytes <= self.max_length_bytes
 
 
-def derived_uuid(record_id: RecordId) -> uuid.UUID:
+def derived_uuid(record_id: RecordId, namespace: uuid.UUID = NAMESPACE) -> uuid.UUID:
     """Return the UUID derived from an id of another kind: uuid5, over UTF-8 that lets lone surrogates pass."""
     name = id_text(record_id).encode("utf-8", "surrogatepass")  # uuid.uuid5 takes bytes only since Python 3.12
-    digest = hashlib.sha1(NAMESPACE.bytes + name, usedforsecurity=False).digest()
+    digest = hashlib.sha1(namespace.bytes + name, usedforsecurity=False).digest()
     return uuid.UUID(bytes=digest[:16], version=5)
 
 

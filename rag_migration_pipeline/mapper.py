@@ -11,12 +11,13 @@ user's callable sees a whole record, all of it is copied first.
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
+from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.hooks import call_hook
-from rag_migration_pipeline.mapping import SchemaMapping
+from rag_migration_pipeline.mapping import MappingChain, SchemaMapping
 from rag_migration_pipeline.mapping_checks import id_source
 from rag_migration_pipeline.mapping_fields import (
     Operation,
@@ -30,7 +31,7 @@ from rag_migration_pipeline.mapping_fields import (
     transform_operation,
 )
 from rag_migration_pipeline.paths import MISSING, parse_path, read
-from rag_migration_pipeline.records import Payload, RecordBatch, RecordId
+from rag_migration_pipeline.records import CollectionSpec, Payload, RecordBatch, RecordId
 
 
 @dataclass(frozen=True)
@@ -156,3 +157,68 @@ class MappingPlan:
             is_fatal = is_fatal or mapped.is_fatal
             batch = mapped.batch
         return Mapped(batch, failed, is_fatal, deprecated)
+
+
+SCHEMA_VERSION_KEY = "_rmp_schema_version"
+"""Key of the collection's metadata under which the version of its schema is kept."""
+
+
+def recorded_version(spec: CollectionSpec) -> int | None:
+    """Return the schema version that a collection records, or None.
+
+    Raises:
+        SpecError: Something else stands there.
+    """
+    found = spec.metadata.get(SCHEMA_VERSION_KEY)
+    if found is None or (type(found) is int and found > 0):
+        return found
+    raise SpecError(
+        f"collection {spec.name!r} has no number under {SCHEMA_VERSION_KEY} in its metadata.",
+        todo="Remove it there, or put the version of its schema.",
+    )
+
+
+def with_version(spec: CollectionSpec, mapping: SchemaMapping | MappingChain | None) -> CollectionSpec:
+    """Return a target's spec with the schema version that a mapping makes; none where a mapping names none."""
+    if mapping is None:
+        return spec
+    version = mapping.final_version if isinstance(mapping, MappingChain) else mapping.version
+    kept = {key: value for key, value in spec.metadata.items() if key != SCHEMA_VERSION_KEY}
+    return replace(spec, metadata=kept if version is None else {**kept, SCHEMA_VERSION_KEY: version})
+
+
+def plan_mapping(
+    mapping: SchemaMapping | MappingChain | None, ids: SchemaMapping | None, recorded: int | None, now: datetime
+) -> MappingPlan | None:
+    """Return what is done to the records of a migration, or None where they stay as they are.
+
+    Args:
+        mapping: The option ``mapping``.
+        ids: What the option ``ids`` does, as a mapping (`id_strategy.IdStrategy.as_mapping`).
+        recorded: The schema version that the source records, or None.
+        now: What the default ``now`` stands for.
+
+    Raises:
+        SpecError: The mapping does not fit the source's version, or two parts set the id.
+    """
+    if mapping is None:
+        chosen: tuple[SchemaMapping, ...] = ()
+    elif isinstance(mapping, MappingChain):
+        chosen = mapping.steps_from(recorded)
+    else:
+        chosen = (mapping,)
+        if mapping.version is not None and recorded not in (None, mapping.version - 1):
+            raise SpecError(
+                f"the source records schema version {recorded}, the mapping makes {mapping.version} of "
+                f"{mapping.version - 1}.",
+                todo="Choose the mapping from the recorded version, or a chain of mappings.",
+            )
+    setting = [item for item in (ids, *chosen) if item is not None and id_source(item) is not None]
+    if len(setting) > 1:
+        raise SpecError(
+            "the id is set more than once: by the option ids and the mapping, or by several mappings.",
+            todo="Set it in one place.",
+        )
+    parts = (*chosen,) if ids is None else (ids, *chosen)
+    # A manifest that was read has a time zone of pydantic's own, which no payload carries.
+    return MappingPlan(parts, now.astimezone(UTC)) if parts else None

@@ -336,6 +336,8 @@ def _plain(value: Any) -> Any:
         return value.name
     if isinstance(value, Function):
         return callable_fingerprint(value.call)
+    if isinstance(value, StrEnum):
+        return value.value
     if isinstance(value, BaseModel):
         return {name: _plain(item) for name, item in _set_fields(value)}
     if isinstance(value, dict):

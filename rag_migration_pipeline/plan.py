@@ -7,11 +7,14 @@ here: the verdicts themselves (``verdicts.py`` and its neighbours), reading ids 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from rag_migration_pipeline.collection_verdicts import collection_verdicts, name_verdict
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, Layout, layout_of
 from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError
 from rag_migration_pipeline.ids import IdRule, find_collisions
+from rag_migration_pipeline.mapper import MappingPlan, plan_mapping, recorded_version, with_version
+from rag_migration_pipeline.mapping_verdicts import mapping_verdicts
 from rag_migration_pipeline.profile import profile_records
 from rag_migration_pipeline.records import (
     CollectionInfo,
@@ -111,8 +114,7 @@ def make_plan(
     there = () if target is None else target.spec.vectors
     routes = fitted_routes(routes_of(source.spec.vectors, choices), there, target_capabilities)
     spec = _new_target(migration, source.spec, routes, ids, target_capabilities) if target is None else target.spec
-    has_envelope = migration.options.envelope
-    layout = layout_of(spec, target_capabilities, migration.target.document_key, has_envelope=has_envelope)
+    layout = target_layout_of(migration, spec, target_capabilities)
     sides = Sides(
         source=source.spec,
         target=spec,
@@ -132,6 +134,30 @@ def make_plan(
     return Plan(source_layout, spec, layout, target is None, sides.id_mapping.refused, facts)
 
 
+def planned_mapping(migration: Migration, source: CollectionSpec, now: datetime) -> MappingPlan | None:
+    """Return what a migration does to its records, or None where they stay as they are.
+
+    Args:
+        migration: The migration.
+        source: The source collection as it was planned with.
+        now: When it was planned.
+
+    Raises:
+        SpecError: The mapping does not fit the schema version that the source records, or two parts set the id.
+    """
+    options = migration.options
+    if options.mapping is None and options.ids.field is None:
+        return None
+    return plan_mapping(options.mapping, options.ids.as_mapping(), recorded_version(source), now)
+
+
+def target_layout_of(migration: Migration, spec: CollectionSpec, capabilities: Capabilities) -> Layout:
+    """Return how a target collection holds the records of a migration."""
+    options = migration.options
+    layout = layout_of(spec, capabilities, migration.target.document_key, has_envelope=options.envelope)
+    return replace(layout, id_rule=replace(layout.id_rule, namespace=options.ids.derived_under))
+
+
 def _verdicts(migration: Migration, sides: Sides) -> list[Verdict]:
     """Return all verdicts, in the order in which a plan shows them."""
     rule = migration.target.name_rule
@@ -142,6 +168,7 @@ def _verdicts(migration: Migration, sides: Sides) -> list[Verdict]:
         *vector_verdicts(sides),
         *record_verdicts(sides),
         *collection_verdicts(sides),
+        *mapping_verdicts(planned_mapping(migration, sides.source, datetime.now(UTC))),
     ]
 
 
@@ -215,8 +242,9 @@ def _new_target(
     if capabilities.has_typed_text_fields:
         names = (key, ENVELOPE_KEY) if migration.options.envelope else (key,)
         fields = tuple(FieldSpec(name, "string", max_length_bytes=length) for name in names)
+    ids = migration.options.ids.derived(ids)
     kinds = _target_kinds({id_kind(i) for i in ids} or set(source.id_kinds), capabilities.id_kinds)
-    return replace(
+    new = replace(
         source,
         name=migration.target_collection,
         vectors=tuple(route.target for route in routes if route.target is not None),
@@ -226,6 +254,7 @@ def _new_target(
         id_field=None,
         max_id_length_bytes=_id_length(ids, capabilities) if IdKind.STRING in kinds else None,
     )
+    return with_version(new, migration.options.mapping)
 
 
 def _target_kinds(used: set[IdKind], held: frozenset[IdKind]) -> frozenset[IdKind]:

@@ -8,7 +8,7 @@ relative to the value that it checks.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,10 +27,12 @@ class Problem:
     Attributes:
         place: Keys and positions from the outermost value inwards.
         what: A phrase.
+        is_missing: Whether the place is that of a key that should be there.
     """
 
     place: Place
     what: str
+    is_missing: bool = False
 
 
 def problems_error(problems: Sequence[Problem], subject: str) -> SpecError:
@@ -43,23 +45,20 @@ def spec_error(
     error: ValidationError, values: Any, subject: str, todo: str, line_of: LineOf | None = None
 ) -> SpecError:
     """Return our error for pydantic's: every problem with its place in the values that were given."""
-    problems = [Problem(place_in(values, problem.place), problem.what) for problem in _found(error)]
+    problems = [replace(problem, place=place_in(values, problem)) for problem in _found(error)]
     said = "; ".join(_sentence(problem, line_of) for problem in problems)
     return SpecError(f"{subject}: {said}.", todo=todo, problems=tuple(problems))
 
 
-def place_in(values: Any, place: Place) -> Place:
-    """Return a place without the parts that are not in the values, such as pydantic's names of alternatives.
-
-    The last part stays, because a key that is missing is a place too.
-    """
+def place_in(values: Any, problem: Problem) -> Place:
+    """Return a problem's place without parts that are not in the values, such as pydantic's names of alternatives."""
     kept: list[str | int] = []
-    for position, part in enumerate(place):
+    for position, part in enumerate(problem.place, start=1):
         if isinstance(values, Mapping) and part in values:
             values = values[part]
         elif isinstance(values, Sequence) and not isinstance(values, str) and isinstance(part, int):
             values = values[part] if part < len(values) else None
-        elif position < len(place) - 1 or not isinstance(values, Mapping):
+        elif position < len(problem.place) or not problem.is_missing:
             continue
         kept.append(part)
     return tuple(kept)
@@ -74,7 +73,8 @@ def _found(error: ValidationError) -> Iterator[Problem]:
         elif cause is not None:
             yield Problem(item["loc"], str(cause).rstrip("."))
         else:
-            yield Problem(item["loc"], f"{item['msg']} (got {type(item['input']).__name__})")
+            got = type(item["input"]).__name__
+            yield Problem(item["loc"], f"{item['msg']} (got {got})", is_missing=item["type"] == "missing")
 
 
 def _sentence(problem: Problem, line_of: LineOf | None) -> str:

@@ -17,9 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.filter_nodes import as_dict, has_uuid
 from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.id_strategy import IdStrategy, Strategy
 from rag_migration_pipeline.locators import parse_locator
+from rag_migration_pipeline.mapping import AnyMapping
 from rag_migration_pipeline.names import translate_name
 from rag_migration_pipeline.payloads import encode
+from rag_migration_pipeline.problems import LineOf, spec_error
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.registry import settings_for
 from rag_migration_pipeline.vector_choice import VectorChoice
@@ -57,6 +60,8 @@ class MigrationOptions(BaseModel):
         max_attempts: Attempts per step of a range, the first included.
         retry_delay_s: Seconds before the second attempt; the wait doubles each time.
         keep_staging: Whether staged files stay after their range is proven.
+        mapping: How records change on their way: a `mapping.SchemaMapping`, or a chain of versions (``mapping.py``).
+        ids: Where the records' ids come from; see `id_strategy.IdStrategy`.
         envelope: Whether what the target cannot hold natively travels in a reserved payload key (``envelope.py``).
         max_rejected: How many records may be set aside, in each range and in all together: a count (int), or a share of
             the planned records (float between 0 and 1). It may change between runs.
@@ -85,6 +90,8 @@ class MigrationOptions(BaseModel):
     translate_names: bool = False
     vectors: dict[str, VectorChoice | str | None] | None = None
     keep_overwritten: bool = False
+    mapping: AnyMapping | None = None
+    ids: IdStrategy = IdStrategy()
 
     @field_validator("filter", mode="before")
     @classmethod
@@ -120,6 +127,10 @@ class MigrationOptions(BaseModel):
             facts["translate_names"] = True
         if self.vectors:
             facts["vectors"] = self.model_dump(mode="json", include={"vectors"})["vectors"]
+        if self.mapping is not None:
+            facts["mapping"] = self.mapping.fingerprint()
+        if self.ids.strategy is not Strategy.KEEP:
+            facts["ids"] = self.ids.fingerprint()
         return facts
 
 
@@ -186,20 +197,27 @@ class Migration:
         }
 
 
-def spec_from_values(values: Mapping[str, Any]) -> MigrationSpec:
+def spec_from_values(values: Mapping[str, Any], line_of: LineOf | None = None) -> MigrationSpec:
     """Return the checked description of a migration from a mapping of options (from YAML, say).
 
+    Args:
+        values: The options.
+        line_of: Gives the line of an option in the file that they were read from.
+
     Raises:
-        SpecError: Names every option that is wrong, with what was expected.
+        SpecError: Names every option that is wrong, with what was expected and its line.
     """
     try:
         return MigrationSpec.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'migration'}: {e['msg']} (got {type(e['input']).__name__})"
-            for e in error.errors(include_url=False)
-        )
-        raise SpecError(f"the migration's options are wrong: {problems}.", todo="See docs/migrations.md.") from error
+        raise spec_error(
+            error, values, "the migration's options are wrong", "See docs/migrations.md.", line_of
+        ) from error
+
+
+def options_of(spec: MigrationSpec) -> MigrationOptions:
+    """Return a spec's options apart from where it reads and writes."""
+    return MigrationOptions.model_validate({name: getattr(spec, name) for name in MigrationOptions.model_fields})
 
 
 def one_place(address: str) -> str:
@@ -221,7 +239,11 @@ def migration_from_spec(values: Mapping[str, Any]) -> Migration:
     """
     spec = spec_from_values(values)
     source, target = parse_locator(spec.source, "source"), parse_locator(spec.target, "target")
-    options = MigrationOptions.model_validate(spec.model_dump(exclude={"name", "source", "target"}))
     return Migration(
-        spec.name, settings_for(source), source.collection, settings_for(target), target.collection, options
+        spec.name,
+        settings_for(source),
+        source.collection,
+        settings_for(target),
+        target.collection,
+        options_of(spec),
     )

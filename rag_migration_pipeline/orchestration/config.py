@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from rag_migration_pipeline.orchestration.resources import (
     QdrantResource,
     VectorStoreResource,
 )
-from rag_migration_pipeline.spec import MigrationOptions, one_place, spec_from_values
+from rag_migration_pipeline.problems import LineOf, Place
+from rag_migration_pipeline.spec import one_place, options_of, spec_from_values
 from rag_migration_pipeline.stores.registry import settings_for
 
 _RESOURCES: dict[str, type[VectorStoreResource]] = {
@@ -47,7 +49,7 @@ def read_migrations(path: Path) -> tuple[list[MigrationDeclaration], dict[str, V
     resources: dict[str, VectorStoreResource] = {}
     for position, values in enumerate(documents, start=1):
         with _naming(path, position):
-            declaration, pair = declare(values)
+            declaration, pair = declare(values, partial(_line_of, path, position))
             if declaration.name in declarations:
                 raise SpecError(f"there is another migration {declaration.name!r}.", todo="Give each its own name.")
         declarations[declaration.name] = declaration
@@ -89,15 +91,42 @@ def _naming(path: Path, position: int) -> Iterator[None]:
         raise SpecError(f"{path}, document {position}: {error.what}", todo=error.todo, **error.facts) from error
 
 
-def declare(values: Any) -> tuple[MigrationDeclaration, dict[str, VectorStoreResource]]:
+def _line_of(path: Path, position: int, place: Place) -> int | None:
+    """Return the line of a place in one document of a file; of what is around it, where it has none of its own."""
+    nodes = [node for node in yaml.compose_all(path.read_bytes(), yaml.SafeLoader) if not _is_empty(node)]
+    node, line = nodes[position - 1], None
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not pairs:
+                break
+            key, node = pairs[-1]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line or node.start_mark.line + 1
+
+
+def _is_empty(node: Any) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def declare(values: Any, line_of: LineOf | None = None) -> tuple[MigrationDeclaration, dict[str, VectorStoreResource]]:
     """Return one migration and its two resources, from the options of `MigrationSpec`.
+
+    Args:
+        values: The options.
+        line_of: Gives the line of an option in the file that they were read from.
 
     Raises:
         SpecError: An option is wrong.
     """
     if not isinstance(values, Mapping):
         raise SpecError(f"expected a mapping of options, got {type(values).__name__}.", todo="See docs/migrations.md.")
-    spec = spec_from_values(values)
+    spec = spec_from_values(values, line_of)
     source, target = parse_locator(spec.source, "source"), parse_locator(spec.target, "target")
     keys = f"{spec.name}_source", f"{spec.name}_target"
     declaration = MigrationDeclaration(
@@ -106,7 +135,7 @@ def declare(values: Any) -> tuple[MigrationDeclaration, dict[str, VectorStoreRes
         source.collection,
         keys[1],
         target.collection,
-        MigrationOptions.model_validate(spec.model_dump(exclude={"name", "source", "target"})),
+        options_of(spec),
         target_pool=_pool(target),
         source_pool=_pool(source) if source.path else None,
     )

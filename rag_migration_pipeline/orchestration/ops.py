@@ -27,13 +27,15 @@ from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.orchestration.staging import (
     StagedRange,
     acknowledged_batches,
+    as_read,
     note_acknowledged,
     stage_extract,
+    stage_mapped,
     stage_selection,
     staged_batches,
 )
 from rag_migration_pipeline.receipts import Receipt, read_receipt
-from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
+from rag_migration_pipeline.records import RecordId, Rejection
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch, load_batches, pack_batch
 from rag_migration_pipeline.steps.manifest import manifest_fingerprint, proven_keys
@@ -134,9 +136,19 @@ def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, s
     return staged.after("filter", time.perf_counter() - begun, records=taken, is_filtered=True, filtered=filtered)
 
 
-def _transform(_context: dg.OpExecutionContext, _declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
+def _transform(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
     """Change the records on the way; without a mapping the range passes as it is."""
-    return staged.after("transform", 0.0)
+    begun = time.perf_counter()
+    if declaration.options.mapping is None and declaration.options.ids.field is None:
+        return staged.after("transform", 0.0)
+    with migration_context(context, declaration) as migration:
+        if migration.mapping is None:  # the source has the wanted version already
+            return staged.after("transform", 0.0)
+        quarantine = RangeQuarantine(migration, staged.key)
+        with quarantine.stored():
+            records = stage_mapped(migration, staged, quarantine.set_aside)
+    changes = {"records": records, "rejected": len(quarantine.rejections), "is_mapped": True}
+    return staged.after("transform", time.perf_counter() - begun, **changes)
 
 
 def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
@@ -146,7 +158,7 @@ def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, sta
         quarantine = RangeQuarantine(migration, staged.key)
         done = acknowledged_batches(migration, staged.key, context.run_id)
         waiting = enumerate(staged_batches(migration, staged))
-        pairs = ((batch, partial(_itself, batch)) for number, batch in waiting if number >= done)
+        pairs = ((batch, partial(as_read, migration, staged, batch)) for number, batch in waiting if number >= done)
         with quarantine.stored(keeps_earlier=True):
             loaded = load_batches(migration, staged.key, quarantine.following(pairs))
             for number, _ in enumerate(quarantine.answered(loaded), start=done + 1):
@@ -172,10 +184,6 @@ def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration,
         if not declaration.options.keep_staging:
             migration.state.clear_staging(staged.key)
     return len(receipt)
-
-
-def _itself(batch: RecordBatch) -> RecordBatch:
-    return batch
 
 
 def _with_rejections(

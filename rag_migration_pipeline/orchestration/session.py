@@ -13,6 +13,7 @@ import dagster as dg
 from rag_migration_pipeline.errors import MigrationError, RateLimitedError, TryAgainError
 from rag_migration_pipeline.events import (
     Event,
+    FieldsDeprecated,
     ManifestMade,
     RangeProven,
     RecordsRejected,
@@ -67,6 +68,8 @@ def _emit(log: Any, event: Event) -> None:
     if isinstance(event, RecordsRejected):
         for rejection in event.rejections[:20]:
             log.error("rejected %r: %s", rejection.record_id, rejection.reason)
+    elif isinstance(event, FieldsDeprecated):
+        log.warning("deprecated fields, each with the records of a batch that have it: %s", dict(event.fields))
     elif isinstance(event, RecordsSkipped):
         log.info("%d records stay as the target had them", len(event.ids))
     elif isinstance(event, RangeProven | ManifestMade):

@@ -12,14 +12,16 @@ import numpy as np
 import orjson
 
 from rag_migration_pipeline.arrow import read_batches, write_batches
+from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.filter_meaning import select_rows
 from rag_migration_pipeline.filters import Filter, parse_filter
-from rag_migration_pipeline.records import RecordBatch
+from rag_migration_pipeline.records import RecordBatch, SetAside
 from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.manifest import read_range_ids
+from rag_migration_pipeline.steps.transform import transform_batches, warning
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class StagedRange:
         filtered: Records that the filter left out.
         rejected: Records that the steps before the load set aside.
         is_filtered: Whether a row selection lies beside the extract.
+        is_mapped: Whether the records lie beside it as a mapping made them.
         durations_s: Step -> seconds spent.
         size_bytes: Approximate size of the records as read, in bytes.
     """
@@ -40,6 +43,7 @@ class StagedRange:
     filtered: int = 0
     rejected: int = 0
     is_filtered: bool = False
+    is_mapped: bool = False
     size_bytes: int = 0
     durations_s: Mapping[str, float] = field(default_factory=dict)
 
@@ -61,7 +65,7 @@ def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
     record_range = read_range_ids(context.state, context.manifest, key)
     path = _extract(context, key)
     with staging_errors(path):
-        for of_the_last_extract in (_selection(context, key), _acknowledged(context, key)):
+        for of_the_last_extract in (_selection(context, key), _mapped(context, key), _acknowledged(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
     records = write_batches(path, extract_batches(context, record_range))
     return records, path.stat().st_size
@@ -75,11 +79,49 @@ def stage_selection(context: MigrationContext, key: str, wanted: Filter) -> int:
     return int(mask.sum())
 
 
+def stage_mapped(context: MigrationContext, staged: StagedRange, set_aside: SetAside) -> int:
+    """Store the records as the migration's mapping makes them; returns their number.
+
+    Raises:
+        RecordRejectedError: A record cannot be mapped, under the policy ``fail``.
+        SpecError: A hook of the mapping failed.
+    """
+    warn = warning(context.emit, context.migration.name, staged.key)
+    batches = transform_batches(_taken_batches(context, staged), context.mapping, set_aside, warn)
+    return write_batches(_mapped(context, staged.key), batches)
+
+
 def staged_batches(context: MigrationContext, staged: StagedRange) -> Iterator[RecordBatch]:
     """Yield the staged batches that are to be loaded; always cut the same way.
 
-    Where the files are gone (a re-execution elsewhere, a cleaned disk), the range is extracted again.
+    Where the files are gone (a re-execution elsewhere, a cleaned disk), the steps before are done again.
     """
+    if not staged.is_mapped:
+        yield from _taken_batches(context, staged)
+        return
+    if not _mapped(context, staged.key).exists():
+        stage_mapped(context, staged, lambda _records, _rejections: None)  # who is set aside is in the quarantine file
+    yield from read_batches(_mapped(context, staged.key))
+
+
+def as_read(context: MigrationContext, staged: StagedRange, batch: RecordBatch) -> RecordBatch:
+    """Return the records of a staged batch as they were read, in the same order."""
+    if not staged.is_mapped:
+        return batch
+    order = list(batch.source_ids or batch.ids)
+    wanted = set(order)
+    parts = []
+    for taken in _taken_batches(context, staged):
+        rows = [row for row, record_id in enumerate(taken.ids) if record_id in wanted]
+        if rows:
+            parts.append(taken.take(rows))
+    found = concatenate(parts)
+    places = {record_id: row for row, record_id in enumerate(found.ids)}
+    return found.take(places[record_id] for record_id in order)
+
+
+def _taken_batches(context: MigrationContext, staged: StagedRange) -> Iterator[RecordBatch]:
+    """Yield the batches that the filter passed on."""
     if not _extract(context, staged.key).exists():
         stage_extract(context, staged.key)
     batches = read_batches(_extract(context, staged.key))
@@ -140,6 +182,10 @@ def _extract(context: MigrationContext, key: str) -> Path:
 
 def _selection(context: MigrationContext, key: str) -> Path:
     return context.state.staging(key) / "selection.npy"
+
+
+def _mapped(context: MigrationContext, key: str) -> Path:
+    return context.state.staging(key) / "mapped.arrow"
 
 
 def _acknowledged(context: MigrationContext, key: str) -> Path:

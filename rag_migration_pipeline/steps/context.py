@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rag_migration_pipeline.envelope import Layout, layout_of
 from rag_migration_pipeline.events import EventSink, ignore_events
+from rag_migration_pipeline.mapper import MappingPlan
+from rag_migration_pipeline.plan import planned_mapping, target_layout_of
 from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, state_folder
@@ -60,6 +62,11 @@ class MigrationContext:
     def inexact_vectors(self) -> frozenset[str]:
         """Names of the vectors that the target does not keep bit for bit."""
         return self.target_layout.normalised | {name for name, tolerance in self.tolerances.items() if tolerance}
+
+    @cached_property
+    def mapping(self) -> MappingPlan | None:
+        """What is done to records on their way, or None; the same in every run of one manifest."""
+        return planned_mapping(self.migration, self.manifest.source_spec, self.manifest.created_at)
 
     @property
     def page_count(self) -> int:
@@ -126,12 +133,7 @@ def context_of(
         source=source,
         target=target,
         source_layout=layout_of(source_spec, source.capabilities, migration.source.document_key),
-        target_layout=layout_of(
-            target_spec,
-            target.capabilities,
-            migration.target.document_key,
-            has_envelope=migration.options.envelope,
-        ),
+        target_layout=target_layout_of(migration, target_spec, target.capabilities),
         emit=emit,
         vector_routes=renaming_routes(source_spec.vectors, migration.options.vectors),
     )

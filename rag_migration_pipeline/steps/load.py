@@ -41,8 +41,9 @@ class PackedBatch:
 def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
     """Return a batch as it is to be written; the same for the same input, so that validation can ask again."""
     packed, rows, reasons = pack_some(route_vectors(batch, context.vector_routes), context.target_layout)
-    rejections = tuple(Rejection(batch.ids[row], STAGE, reason) for row, reason in reasons.items())
-    source_ids = [batch.ids[row] for row in rows] if rejections else batch.ids
+    named = batch.source_ids or batch.ids
+    rejections = tuple(Rejection(named[row], STAGE, reason) for row, reason in reasons.items())
+    source_ids = [named[row] for row in rows] if rejections else named
     if context.migration.options.conflict is not Conflict.SKIP or not context.manifest.known_count:
         return PackedBatch(packed, source_ids, (), rejections)
     known = context.known_ids

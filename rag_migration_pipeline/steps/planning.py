@@ -14,7 +14,14 @@ from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, layout_of, original_id
 from rag_migration_pipeline.errors import MigrationError, SourceChangedError
 from rag_migration_pipeline.events import EventSink, ManifestMade
-from rag_migration_pipeline.plan import Plan, make_plan, refuse_collisions, refuse_conflicts, refuse_plan
+from rag_migration_pipeline.plan import (
+    Plan,
+    make_plan,
+    planned_mapping,
+    refuse_collisions,
+    refuse_conflicts,
+    refuse_plan,
+)
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.spec import Migration
@@ -29,6 +36,7 @@ from rag_migration_pipeline.steps.manifest import (
     read_left_ids,
     store_manifest,
 )
+from rag_migration_pipeline.steps.new_ids import new_ids
 from rag_migration_pipeline.steps.sample import read_sample
 from rag_migration_pipeline.stores.base import VectorStore
 
@@ -71,7 +79,8 @@ class IdListing:
 
     Attributes:
         ids: As the source names them now.
-        originals: As they were before a migration packed them; the same objects where none did.
+        originals: As they were before a migration packed them; the same objects where none did. Where the migration
+            gives other ids, those, of the records that get one.
     """
 
     ids: list[RecordId]
@@ -156,6 +165,7 @@ def draft_manifest(
     previous: Manifest | None,
 ) -> Draft:
     """Read both sides, decide how the target will hold the source, and judge it; nothing is written."""
+    listing = _with_new_ids(migration, source, listing)
     plan = _plan(migration, source, target, listing)
     refusals = _refusals(lambda: refuse_plan(plan, migration))
     rule = plan.target_layout.id_rule
@@ -171,6 +181,16 @@ def draft_manifest(
     left = (ours & present) - natives
     manifest = _cut(migration, plan, source, listing.ids, previous, known_count=len(known), left_count=len(left))
     return Draft(manifest, known, left, refusals)
+
+
+def _with_new_ids(migration: Migration, source: VectorStore, listing: IdListing) -> IdListing:
+    """Return the listing with the ids that a mapping or the option ids gives, proven one to one."""
+    spec = source.spec(migration.source_collection)
+    mapping = planned_mapping(migration, spec, datetime.now(UTC))
+    if mapping is None or not mapping.sets_ids:
+        return listing
+    layout = layout_of(spec, source.capabilities, migration.source.document_key)
+    return IdListing(listing.ids, new_ids(migration, source, layout, mapping))
 
 
 def _plan(migration: Migration, source: VectorStore, target: VectorStore, listing: IdListing) -> Plan:

@@ -4,19 +4,21 @@ Belongs here: the chain of the steps. Does not belong here: what any of them doe
 staged files in between.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.receipts import Receipt
-from rag_migration_pipeline.records import RecordBatch
+from rag_migration_pipeline.records import RecordBatch, SetAside
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.filter import filter_batches
 from rag_migration_pipeline.steps.load import load_batches
 from rag_migration_pipeline.steps.manifest import read_range_ids
 from rag_migration_pipeline.steps.set_aside import AsRead, RangeQuarantine, refuse_rejections
-from rag_migration_pipeline.steps.transform import transform_batches
+from rag_migration_pipeline.steps.timing import report_batch
+from rag_migration_pipeline.steps.transform import transform_batch, warning
 from rag_migration_pipeline.steps.validate import prove_range, validate_batches
 
 
@@ -33,7 +35,7 @@ def migrate_range(context: MigrationContext, range_key: str) -> Receipt:
     counts: list[int] = []
     with quarantine.stored():
         taken = filter_batches(extract_batches(context, record_range), parse_filter(context.migration.options.filter))
-        given = quarantine.following(transformed(_counted(taken, counts)))
+        given = quarantine.following(transformed(context, range_key, _counted(taken, counts), quarantine.set_aside))
         loaded = quarantine.answered(load_batches(context, range_key, given))
         parts = list(validate_batches(context, range_key, loaded))
     refuse_rejections(context, range_key, quarantine.rejections)
@@ -42,11 +44,20 @@ def migrate_range(context: MigrationContext, range_key: str) -> Receipt:
     return prove_range(context, range_key, parts, filtered=filtered, set_aside=set_aside)[1]
 
 
-def transformed(batches: Iterable[RecordBatch]) -> Iterator[tuple[RecordBatch, AsRead]]:
+def transformed(
+    context: MigrationContext, range_key: str, batches: Iterable[RecordBatch], set_aside: SetAside
+) -> Iterator[tuple[RecordBatch, AsRead]]:
     """Transform batches one by one; yield each with the way back to how it was read."""
+    warn = warning(context.emit, context.migration.name, range_key)
     for taken in batches:
-        for batch in transform_batches((taken,)):
-            yield batch, partial(_itself, taken)
+        if context.mapping is None:
+            yield taken, partial(_itself, taken)
+            continue
+        begun = time.perf_counter()
+        mapped, as_read = transform_batch(taken, context.mapping, set_aside, warn)
+        report_batch(context, range_key, "transform", mapped, time.perf_counter() - begun)
+        if len(mapped):
+            yield mapped, partial(_itself, as_read)
 
 
 def _counted(batches: Iterable[RecordBatch], counts: list[int]) -> Iterator[RecordBatch]:

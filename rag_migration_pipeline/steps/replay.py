@@ -9,7 +9,7 @@ out of its quarantine file. What fails stays in that file with the new reason. A
 the same file and ends as if it had not been.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,7 @@ from rag_migration_pipeline.spec import Conflict
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch, RangeWriter, pack_batch
+from rag_migration_pipeline.steps.new_ids import old_and_new_ids
 from rag_migration_pipeline.steps.range import transformed
 from rag_migration_pipeline.steps.set_aside import REPLAY, SHOWN, named
 from rag_migration_pipeline.steps.validate import total_findings, validate_batches
@@ -153,7 +154,9 @@ class _RangeReplay:
         """
         taken = self._take(*self._read())
         receipt = join_receipts(())
-        for batch, as_read in transformed([taken]) if taken is not None else ():
+        for batch, as_read in (
+            transformed(self.context, self.key, [taken], self._set_aside) if taken is not None else ()
+        ):
             receipt = self._load(batch, as_read())
         rejections = tuple(self.failed[row] for row in sorted(self.failed))
         if rejections:
@@ -332,9 +335,8 @@ class _Places:
         context = self._context
         rule = context.target_layout.id_rule
         planned: dict[RecordId, RecordId] = {}
-        for ids, envelopes in context.source.iter_field(context.migration.source_collection, ENVELOPE_KEY):
-            for source_id in map(original_id, ids, envelopes):
-                planned[rule.native(source_id)] = source_id
+        for source_id, new_id in self._ids():
+            planned[rule.native(new_id)] = source_id
         for entry in context.manifest.ranges:
             repairs = read_repairs(context.state.repairs(entry.key))
             for source_id, row in repairs.rows.items():
@@ -342,6 +344,16 @@ class _Places:
                 if booked is not None:
                     planned[booked] = source_id
         return planned
+
+    def _ids(self) -> Iterator[tuple[RecordId, RecordId]]:
+        """Yield the id of every record of the source, and the one that the migration gives it."""
+        context = self._context
+        if context.mapping is not None and context.mapping.sets_ids:
+            yield from old_and_new_ids(context.migration, context.source, context.source_layout, context.mapping)
+            return
+        for ids, envelopes in context.source.iter_field(context.migration.source_collection, ENVELOPE_KEY):
+            for source_id in map(original_id, ids, envelopes):
+                yield source_id, source_id
 
 
 def _layout(context: MigrationContext, given: Quarantine, stored: Quarantine | None) -> RecordBatch:

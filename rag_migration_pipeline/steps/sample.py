@@ -5,9 +5,11 @@ them (``profile.py``, ``inference.py``).
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rag_migration_pipeline.envelope import Layout, unpack
 from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.plan import planned_mapping
 from rag_migration_pipeline.records import RecordBatch, RecordId
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.filter import filter_batches
@@ -32,7 +34,9 @@ def read_sample(
     """
     pages = (source.fetch(migration.source_collection, stretch) for stretch in _stretches(ids))
     unpacked = (unpack(page, layout) for page in pages if len(page))
-    return list(transform_batches(filter_batches(unpacked, parse_filter(migration.options.filter))))
+    taken = filter_batches(unpacked, parse_filter(migration.options.filter))
+    mapping = planned_mapping(migration, source.spec(migration.source_collection), datetime.now(UTC))
+    return list(transform_batches(taken, mapping, lambda _records, _rejections: None))
 
 
 def _stretches(ids: Sequence[RecordId]) -> list[Sequence[RecordId]]:

@@ -58,7 +58,7 @@ class RangeQuarantine:
     def following(self, batches: Iterable[tuple[RecordBatch, AsRead]]) -> Iterator[RecordBatch]:
         """Yield the batches, and remember how each was read until the load has answered for it."""
         for batch, as_read in batches:
-            self._waiting.append((batch.ids, as_read))
+            self._waiting.append((batch.source_ids or batch.ids, as_read))
             yield batch
 
     def answered(

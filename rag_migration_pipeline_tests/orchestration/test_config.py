@@ -2,6 +2,7 @@
 
 import textwrap
 import traceback
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dagster_shared.serdes import serialize_value
 
 from rag_migration_pipeline.definitions import CONFIG_VARIABLE, build_definitions
 from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.mapping import DefaultOnError, SchemaMapping
 from rag_migration_pipeline.orchestration.config import declare, read_migrations
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.factory import migration_definitions
@@ -240,3 +242,61 @@ def test_a_date_in_a_filter_is_refused_with_what_to_write(migrations: Any) -> No
 
 def test_an_empty_document_is_passed_over(migrations: Any) -> None:
     assert read_migrations(migrations("---\n---\n"))[0] == []
+
+
+HEAD = """\
+---
+name: first
+source: memory://a
+target: memory://b
+---
+name: second
+source: memory://a
+target: memory://c
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rang_count: 3", ["line 9, rang_count: "]),
+        ("validate: half\nrange_count: 0", ["line 9, validate: ", "line 10, range_count: "]),
+        ("filter:\n  a: 1\n  $almost: 2", ["line 9, filter: "]),
+        ("mapping:\n  transforms:\n    year: int\n    day: integer", ["line 12, mapping.transforms.day: unknown"]),
+        ("mapping:\n  transforms:\n    day:\n    - strip\n    - no.such:f", ["line 13, mapping.transforms.day.1: "]),
+        (
+            "mapping:\n  field_mapping:\n    a: x\n    b: x\n  exclude_fields: [a]",
+            ["line 12, mapping.field_mapping.b: ", "line 11, mapping.field_mapping.a: "],
+        ),
+        ("mapping: {versions: [{version: 2},\n  {version: 2}]}", ["line 9, mapping: each mapping needs a version"]),
+        (
+            "mapping:\n  versions:\n  - version: 2\n  - version: 3\n    defaults: {id: 1}",
+            ["line 13, mapping.versions.1.defaults.id: "],
+        ),
+        ("ids:\n  strategy: uuid5\n  namespace: x", ["line 11, ids.namespace: "]),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(migrations: Any, text: str, said: list[str]) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_migrations(migrations(HEAD + text))
+    assert "document 2" in caught.value.what
+    assert [words for words in said if words not in caught.value.what] == [], caught.value.what
+
+
+def test_a_mapping_and_ids_are_read_from_the_file(migrations: Any) -> None:
+    text = """
+        mapping:
+          field_mapping: {doc_text: text, meta.source: origin}
+          transforms:
+            tags: split(",")
+            price: {apply: [strip, float], on_error: {default: 0.0}}
+          defaults: {migrated_at: now, day: 2024-01-02, version: "2.0"}
+          per_record: copy:copy
+        ids: {strategy: from_field, field: doc_id, kind: int, keep_as: old_id}
+    """
+    declarations, _ = read_migrations(migrations(HEAD + textwrap.dedent(text)))
+    mapping = declarations[1].options.mapping
+    assert isinstance(mapping, SchemaMapping)
+    assert mapping.defaults == {"migrated_at": "now", "day": date(2024, 1, 2), "version": "2.0"}
+    assert mapping.transforms["price"].on_error == DefaultOnError(default=0.0)
+    assert declarations[1].options.ids.keep_as == "old_id"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,11 +112,12 @@ def test_records_that_get_lost_between_two_steps_are_not_called_filtered(
 ) -> None:
     world.fill(records(numbered(4)))
 
-    def losing(batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
+    def losing(_context: Any, _key: str, batches: Iterator[RecordBatch], _set_aside: Any) -> Iterator[Any]:
         for batch in batches:
-            yield batch.slice(0, len(batch) - 1)
+            part = batch.slice(0, len(batch) - 1)
+            yield part, partial(part.slice, 0, len(part))
 
-    monkeypatch.setattr(range_step, "transform_batches", losing)
+    monkeypatch.setattr(range_step, "transformed", losing)
     with (
         world.opened() as context,
         pytest.raises(ValidationError, match=r"4 records were planned.*2 written.*0 filtered"),

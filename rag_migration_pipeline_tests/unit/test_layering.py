@@ -18,6 +18,7 @@ GROUND = frozenset(
 )
 MAPPING = frozenset(
     {"mapping", "mapping_checks", "mapping_fields", "mapping_reverse", "mapper", "hooks", "conversions", "callables"}
+    | {"id_strategy", "mapping_verdicts"}
 )
 ENVELOPE = frozenset({"envelope", "envelope_lengths", "envelope_notes"})
 FIELDS = frozenset({"inference", "target_fields"})

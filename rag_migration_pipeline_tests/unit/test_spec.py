@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.id_strategy import Strategy
+from rag_migration_pipeline.mapping import parse_mapping
 from rag_migration_pipeline.spec import (
     Conflict,
     Migration,
@@ -47,10 +49,13 @@ def test_every_option_arrives() -> None:
         "translate_names": True,
         "vectors": {"title": "", "body": None, "text": {"name": None, "metric": "dot", "dtype": "float16"}},
     }
-    options = migration_from_spec({**GOOD, **values}).options
+    changed: dict[str, Any] = {"mapping": {"field_mapping": {"a": "b"}}, "ids": "uuid5"}
+    options = migration_from_spec({**GOOD, **values, **changed}).options
+    assert options.mapping == parse_mapping(changed["mapping"])
+    assert options.ids.strategy is Strategy.UUID5
     expected = {**values, "conflict": Conflict.OVERWRITE, "validate": Validation.COUNTS}
-    assert options.model_dump(by_alias=True) == expected
-    assert set(values) == {field.alias or name for name, field in MigrationOptions.model_fields.items()}
+    assert options.model_dump(by_alias=True, exclude=set(changed)) == expected
+    assert {*values, *changed} == {field.alias or name for name, field in MigrationOptions.model_fields.items()}
 
 
 def test_options_do_not_change_and_pickle() -> None:
