@@ -55,6 +55,13 @@ class Verdict:
     reason: str = ""
     consent: str = ""
 
+    def __post_init__(self) -> None:
+        """Write lone surrogates, which a user's key may have, as escapes: verdicts are stored and shown as UTF-8."""
+        for name in ("subject", "how", "reason"):
+            text = getattr(self, name)
+            if not text.isascii():
+                object.__setattr__(self, name, text.encode("utf-8", "backslashreplace").decode())
+
     def __str__(self) -> str:
         """Return subject and reason in one phrase."""
         return f"{self.subject}: {self.reason or self.how}"

@@ -251,7 +251,10 @@ def tables() -> str:
 def write_tables(page: Path) -> None:
     """Put the tables into their place on a page."""
     before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- verdicts -->\n")
-    page.write_text(before + mark + tables() + "\n<!-- end -->" + rest.partition("\n<!-- end -->")[2], encoding="utf-8")
+    _, end, after = rest.partition("<!-- end -->")
+    if not end:
+        raise ValueError(f"{page} has no block <!-- verdicts --> that ends in <!-- end -->")
+    page.write_text(before + mark + tables() + "\n" + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -119,6 +119,13 @@ def test_the_plan_is_stored_with_the_manifest(world: World) -> None:
     assert (planned.looked_at, planned.id_mapping, planned.target_name) == (9, {"kept": 9}, "docs")
 
 
+def test_a_plan_over_keys_without_a_utf8_form_is_stored_too(world: World) -> None:
+    world.fill(records(numbered(3)).with_columns(payloads=[{"\ud800 ü": 1}] * 3))
+    with world.opened() as context:
+        assert "field \\ud800 ü" in {verdict.subject for verdict in context.manifest.plan.verdicts}
+        assert open_manifest(world.state(), world.migration()).plan == context.manifest.plan
+
+
 def test_state_of_before_there_were_verdicts_is_taken_up(world: World) -> None:
     world.fill(records(numbered(9)))
     with world.opened() as context:
