@@ -30,9 +30,12 @@ from rag_migration_pipeline.filter_nodes import (
     Not,
     is_number,
 )
+from rag_migration_pipeline.payloads import natural_form
 from rag_migration_pipeline.records import Payload, RecordBatch, RecordId
 
 _MISSING = object()
+_PLAIN = frozenset({str, int, float, bool, type(None), object})
+"""Types that are their own natural form."""
 _ORDERED: dict[str, Callable[[Any, Any], Any]] = {
     "$gt": operator.gt,
     "$gte": operator.ge,
@@ -89,9 +92,11 @@ class _Columns:
         if field == DOCUMENT_FIELD:
             texts = self._documents or [None] * len(self.ids)
             return [_MISSING if text is None else text for text in texts]
-        if "." not in field:
-            return [payload.get(field, _MISSING) for payload in self._payloads]
-        return [value_at(payload, field, _MISSING) for payload in self._payloads]
+        if "." in field:
+            found = [value_at(payload, field, _MISSING) for payload in self._payloads]
+        else:
+            found = [payload.get(field, _MISSING) for payload in self._payloads]
+        return [value if type(value) in _PLAIN else natural_form(value) for value in found]
 
 
 def _mask(node: Filter, columns: _Columns) -> _Mask:

@@ -52,6 +52,8 @@ class MigrationOptions(BaseModel):
     Attributes:
         filter: Which records to take, in the filter language or its short text (``filters.py``); None takes all. A text
             is kept as the dict that means the same.
+        push_down: Whether the source is asked for less than everything where the filter allows (``pushdown.py``); what
+            arrives is the same either way.
         conflict: See `Conflict`; None allows only an empty or missing target collection.
         validate_target: See `Validation`; ``validate`` in YAML.
         range_count: Records per range.
@@ -76,6 +78,7 @@ class MigrationOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
     filter: dict[str, Any] | None = None
+    push_down: bool = True
     conflict: Conflict | None = None
     validate_target: Validation = Field(default=Validation.FULL, alias="validate")
     range_count: int = Field(default=50_000, ge=1)

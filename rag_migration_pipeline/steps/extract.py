@@ -25,7 +25,7 @@ def extract_batches(context: MigrationContext, record_range: RecordRange) -> Ite
         SourceChangedError: Records of the manifest are gone from the source; names them.
     """
     name = context.migration.source_collection
-    pages = context.source.read_range(name, record_range, context.page_count)
+    pages = _read(context, record_range)
     waiting = set(record_range.ids)
     repairs = read_repairs(context.state.repairs(record_range.key))
     for page in timed(pages, context, record_range.key, "extract"):
@@ -39,6 +39,15 @@ def extract_batches(context: MigrationContext, record_range: RecordRange) -> Ite
             todo="Remove the migration's state folder to plan again without them.",
             ids=gone,
         )
+
+
+def _read(context: MigrationContext, record_range: RecordRange) -> Iterator[RecordBatch]:
+    """Read a range by key; where a filter has left ids out between its first and last, by the ids that are planned."""
+    name, count = context.migration.source_collection, context.page_count
+    if not context.manifest.is_narrowed:
+        return context.source.read_range(name, record_range, count)
+    pages = (record_range.ids[start : start + count] for start in range(0, record_range.count, count))
+    return context.source.fetch_pages(name, pages)
 
 
 def _planned(page: RecordBatch, waiting: set[RecordId]) -> RecordBatch:

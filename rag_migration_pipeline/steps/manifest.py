@@ -62,9 +62,11 @@ class Manifest:
         generation: 0 for the first manifest of a migration; one more each time a finished migration starts again.
         target_existed: Whether the target collection was there before the migration's first write.
         known_count: Records in the target that are not the migration's, as of the manifest.
-        left_count: Records in the target that earlier generations wrote and that the source no longer has.
+        left_count: Records in the target that earlier generations wrote; without a filter, only those that the source
+            no longer has.
         ids_digest: Digest of all source ids in order; with the plan digest, what was planned.
         plan: Verdicts and what else was planned; empty in manifests of before there were any.
+        is_narrowed: Whether ids were left out because the filter takes no such records; then ranges are read by id.
     """
 
     version: int
@@ -82,6 +84,7 @@ class Manifest:
     ids_digest: str
     ranges: tuple[RangeEntry, ...]
     plan: PlanFacts = field(default_factory=PlanFacts)
+    is_narrowed: bool = False
 
     def entry(self, key: str) -> RangeEntry:
         """Return the range with this partition key.
@@ -172,7 +175,7 @@ def read_known_ids(state: StateFolder, manifest: Manifest) -> list[RecordId]:
 
 
 def read_left_ids(state: StateFolder, manifest: Manifest) -> list[RecordId]:
-    """Return the target's ids that earlier generations wrote and that the source no longer has."""
+    """Return the target's ids that earlier generations wrote, at least those that the source no longer has."""
     return _read_ids(state.left(manifest.generation)) if manifest.left_count else []
 
 

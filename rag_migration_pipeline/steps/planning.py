@@ -7,13 +7,16 @@ Belongs here: making a manifest, once or once per generation. Does not belong he
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, layout_of, original_id
-from rag_migration_pipeline.errors import MigrationError, SourceChangedError
+from rag_migration_pipeline.errors import MigrationError, SourceChangedError, StoreRequestError
 from rag_migration_pipeline.events import EventSink, ManifestMade
+from rag_migration_pipeline.filter_meaning import select_ids
+from rag_migration_pipeline.filter_nodes import EVERYTHING
+from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.plan import (
     Plan,
     make_plan,
@@ -21,6 +24,13 @@ from rag_migration_pipeline.plan import (
     refuse_collisions,
     refuse_conflicts,
     refuse_plan,
+)
+from rag_migration_pipeline.pushdown import (
+    NOTHING_PUSHED_DOWN,
+    PushDown,
+    describe_push_down,
+    not_pushed_down,
+    refuse_mistyped,
 )
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
@@ -39,6 +49,7 @@ from rag_migration_pipeline.steps.manifest import (
 from rag_migration_pipeline.steps.new_ids import new_ids
 from rag_migration_pipeline.steps.sample import read_sample
 from rag_migration_pipeline.stores.base import VectorStore
+from rag_migration_pipeline.stores.narrowing import Narrowing
 
 MAX_PASSES = 5
 """Passes over the ids before a source counts as changing; two neighbouring ones must agree."""
@@ -61,7 +72,7 @@ def make_manifest(
         stored = open_manifest(state, migration) if state.manifest.exists() else None
         if stored is not None and not _is_finished(state, stored):
             return _announce(stored, migration, emit, is_resumed=True)
-        listing = list_ids(source, migration.source_collection)
+        listing = list_selected(migration, source)
         if stored is not None and stored.ids_digest == digest_ids(listing.ids):
             return _announce(stored, migration, emit, is_resumed=True)
         manifest = _plan_and_store(migration, source, target, state, listing, stored)
@@ -75,34 +86,65 @@ def _announce(manifest: Manifest, migration: Migration, emit: EventSink, *, is_r
 
 @dataclass(frozen=True)
 class IdListing:
-    """All ids of a source, in its order.
+    """Ids of a source, in its order.
 
     Attributes:
         ids: As the source names them now.
         originals: As they were before a migration packed them; the same objects where none did. Where the migration
             gives other ids, those, of the records that get one.
+        push_down: How the filter was divided to find them.
     """
 
     ids: list[RecordId]
     originals: list[RecordId]
+    push_down: PushDown = NOTHING_PUSHED_DOWN
 
 
-def list_ids(source: VectorStore, collection: str) -> IdListing:
-    """Return all ids in the source's order, listed until two passes in a row agree in count and digest.
+def list_selected(migration: Migration, source: VectorStore) -> IdListing:
+    """Return the ids of the records that the migration's filter may take.
+
+    A store that refuses the question (a server may forbid filters on fields without an index) is asked for all ids.
+
+    Raises:
+        SourceChangedError: See `list_ids`.
+        SpecError: The filter contradicts the source's schema.
+    """
+    collection, wanted = migration.source_collection, parse_filter(migration.options.filter)
+    if wanted == EVERYTHING:
+        return list_ids(source, collection)
+    refuse_mistyped(wanted, source.spec(collection), migration.source.document_key)
+    pushed = not_pushed_down(wanted)
+    if migration.options.push_down:
+        pushed = describe_push_down(source, collection, wanted)
+    try:
+        listing = list_ids(source, collection, pushed.where)
+    except StoreRequestError:
+        if pushed.where is None:
+            raise
+        pushed = not_pushed_down(wanted)
+        listing = list_ids(source, collection)
+    rows = select_ids(listing.originals, pushed.on_ids) if pushed.on_ids != EVERYTHING else range(len(listing.ids))
+    return IdListing([listing.ids[row] for row in rows], [listing.originals[row] for row in rows], pushed)
+
+
+def list_ids(source: VectorStore, collection: str, where: Narrowing | None = None) -> IdListing:
+    """Return all ids in the source's order, or those of what the source is asked for.
+
+    They are listed until two passes in a row agree in count and digest.
 
     Raises:
         SourceChangedError: They never do, or ids come twice.
     """
-    digest = digest_ids(record_id for page in source.iter_ids(collection) for record_id in page)
+    digest = digest_ids(record_id for page in source.iter_ids(collection, where=where) for record_id in page)
     for _ in range(MAX_PASSES - 1):
         ids: list[RecordId] = []
         originals: list[RecordId] = []
-        for page, envelopes in source.iter_field(collection, ENVELOPE_KEY):
+        for page, envelopes in source.iter_field(collection, ENVELOPE_KEY, where):
             ids += page
             originals += map(original_id, page, envelopes)
         before, digest = digest, digest_ids(ids)
         if digest == before:
-            _refuse_duplicates(source, collection, ids)
+            _refuse_duplicates(source, collection, ids, where)
             return IdListing(ids, originals)
     raise SourceChangedError(
         f"the source is changing: {MAX_PASSES} passes over the ids of {source.address}, collection {collection!r}, "
@@ -111,9 +153,9 @@ def list_ids(source: VectorStore, collection: str) -> IdListing:
     )
 
 
-def _refuse_duplicates(source: VectorStore, collection: str, ids: Sequence[RecordId]) -> None:
+def _refuse_duplicates(source: VectorStore, collection: str, ids: Sequence[RecordId], where: Narrowing | None) -> None:
     distinct = set(ids)
-    count = source.count(collection)
+    count = source.count(collection, where)
     if len(distinct) == len(ids) and count == len(ids):
         return
     seen: set[RecordId] = set()
@@ -178,8 +220,9 @@ def draft_manifest(
         present = {record_id for page in target.iter_ids(migration.target_collection) for record_id in page}
     ours, known = _told_apart(state, previous, present)
     refusals += _refusals(lambda: refuse_conflicts(natives, known, migration.options.conflict, migration))
-    left = (ours & present) - natives
-    manifest = _cut(migration, plan, source, listing.ids, previous, known_count=len(known), left_count=len(left))
+    # With a filter, only the ranges' receipts tell which of the planned ids are written again.
+    left = (ours & present) - (natives if migration.options.filter is None else set())
+    manifest = _cut(migration, plan, source, listing, previous, known_count=len(known), left_count=len(left))
     return Draft(manifest, known, left, refusals)
 
 
@@ -190,7 +233,7 @@ def _with_new_ids(migration: Migration, source: VectorStore, listing: IdListing)
     if mapping is None or not mapping.sets_ids:
         return listing
     layout = layout_of(spec, source.capabilities, migration.source.document_key)
-    return IdListing(listing.ids, new_ids(migration, source, layout, mapping))
+    return replace(listing, originals=new_ids(migration, source, layout, mapping))
 
 
 def _plan(migration: Migration, source: VectorStore, target: VectorStore, listing: IdListing) -> Plan:
@@ -234,7 +277,7 @@ def _cut(
     migration: Migration,
     plan: Plan,
     source: VectorStore,
-    ids: Sequence[RecordId],
+    listing: IdListing,
     previous: Manifest | None,
     *,
     known_count: int,
@@ -245,6 +288,7 @@ def _cut(
     # The time makes the keys of a migration that starts afresh others than those that Dagster shows as loaded.
     digest = digest_ids([migration.identity, generation, created_at.isoformat()])[:6]
     size = migration.options.range_count
+    ids = listing.ids
     ranges = []
     for ordinal in range(math.ceil(len(ids) / size)):
         part = ids[ordinal * size : (ordinal + 1) * size]
@@ -275,7 +319,8 @@ def _cut(
         count=len(ids),
         ids_digest=digest_ids(ids),
         ranges=tuple(ranges),
-        plan=plan.facts,
+        plan=replace(plan.facts, push_down=listing.push_down.lines),
+        is_narrowed=listing.push_down.is_narrowed,
     )
 
 

@@ -217,7 +217,7 @@ def _make_report(
         filtered=counts.get("filtered", 0),
         skipped=counts.get("skipped", 0),
         rejected=counts.get("rejected", 0),
-        left_over=context.manifest.left_count,
+        left_over=len(outside.difference(context.known_ids)),
         target_count=target_count,
         source_count=context.source.count(context.migration.source_collection),
         validation=validation.value,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from rag_migration_pipeline.errors import CollectionNotFoundError
+from rag_migration_pipeline.filter_nodes import Filter
 from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.records import (
     CollectionInfo,
@@ -24,6 +25,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.stores.in_order import run_in_order
+from rag_migration_pipeline.stores.narrowing import Narrowing, not_narrowed, query_of
 from rag_migration_pipeline.stores.screening import screen
 
 
@@ -132,20 +134,47 @@ class VectorStore(ABC):
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def count(self, collection: str) -> int:
-        """Return the exact number of records that a reader sees now."""
+    def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:  # noqa: ARG002 - a hook
+        """Return the store's own query for records of which all parts of a filter hold.
+
+        It selects at least those, and every record with an envelope, which may keep other values than the payload
+        shows. Adapters translate what their store means identically, or less strictly; here nothing is.
+        """
+        return not_narrowed(parts)
 
     @abstractmethod
-    def iter_ids(self, collection: str, page_count: int = 10_000) -> Iterator[list[RecordId]]:
-        """Yield all ids in the store's order, page by page; duplicates, where a store has them, are yielded again."""
+    def count(self, collection: str, where: Narrowing | None = None) -> int:
+        """Return the exact number of records that a reader sees now.
 
-    def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
+        Args:
+            collection: The collection.
+            where: Counts what this selects; from `narrow`, of the same collection.
+        """
+
+    @abstractmethod
+    def iter_ids(
+        self, collection: str, page_count: int = 10_000, where: Narrowing | None = None
+    ) -> Iterator[list[RecordId]]:
+        """Yield all ids in the store's order, page by page; duplicates, where a store has them, are yielded again.
+
+        Args:
+            collection: The collection.
+            page_count: Most ids of a page.
+            where: Yields the ids of what this selects; from `narrow`, of the same collection.
+        """
+
+    def iter_field(
+        self, collection: str, key: str, where: Narrowing | None = None
+    ) -> Iterator[tuple[list[RecordId], list[Any]]]:
         """Yield all ids in the store's order, as `iter_ids`, each with one payload value (None where it is missing).
 
         Adapters override this to read that field only; here whole records are read.
         """
-        for batch in self.scan(collection):
+        if query_of(where) is None:
+            batches = self.scan(collection)
+        else:
+            batches = self.fetch_pages(collection, self.iter_ids(collection, self.capabilities.page_count, where))
+        for batch in batches:
             yield list(batch.ids), [payload.get(key) for payload in batch.payloads]
 
     @abstractmethod

@@ -22,6 +22,8 @@ from rag_migration_pipeline.errors import (
     SchemaCompatibilityError,
     StoreRequestError,
 )
+from rag_migration_pipeline.filter_nodes import Filter
+from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, RecordRange, Rejection
 from rag_migration_pipeline.stores import chroma_records as records
 from rag_migration_pipeline.stores import chroma_schema as schema
@@ -29,11 +31,13 @@ from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.chroma_collection import ChromaCollection
 from rag_migration_pipeline.stores.chroma_connection import Connection, connect_folder
 from rag_migration_pipeline.stores.chroma_errors import driver_errors
+from rag_migration_pipeline.stores.chroma_filter import ChromaDialect
 from rag_migration_pipeline.stores.chroma_index_files import IndexFiles
 from rag_migration_pipeline.stores.chroma_settings import ChromaSettings, settings_from_locator
 from rag_migration_pipeline.stores.chroma_writing import write_part
 from rag_migration_pipeline.stores.folder_lock import FolderLock
 from rag_migration_pipeline.stores.in_order import run_in_order
+from rag_migration_pipeline.stores.narrowing import Narrowing, narrow, not_narrowed, query_of
 from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit, screen
 
 __all__ = ["ChromaSettings", "ChromaStore", "settings_from_locator"]
@@ -127,12 +131,20 @@ class ChromaStore(VectorStore):
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    def count(self, collection: str) -> int:
-        """See `VectorStore.count`."""
+    def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:
+        """See `VectorStore.narrow`; Chroma cannot ask for a key, so beside envelopes nothing can be narrowed."""
+        return narrow(parts, ChromaDialect()) if self._has_never_held(collection, ENVELOPE_KEY) else not_narrowed(parts)
+
+    def count(self, collection: str, where: Narrowing | None = None) -> int:
+        """See `VectorStore.count`; what a filter selects is counted by listing it."""
+        if query_of(where) is not None:
+            return sum(map(len, self.iter_ids(collection, where=where)))
         with self._using(collection) as held:
             return held.count()
 
-    def iter_ids(self, collection: str, page_count: int = _IDS_PAGE_COUNT) -> Iterator[list[RecordId]]:
+    def iter_ids(
+        self, collection: str, page_count: int = _IDS_PAGE_COUNT, where: Narrowing | None = None
+    ) -> Iterator[list[RecordId]]:
         """See `VectorStore.iter_ids`; the order is that of the first write of each record.
 
         Chroma lists by offset only: when records are deleted meanwhile, others are skipped. The manifest lists twice.
@@ -140,23 +152,25 @@ class ChromaStore(VectorStore):
         offset = 0
         while True:
             with self._using(collection) as held:
-                ids: list[RecordId] = [*held.list_ids(page_count, offset)]
+                ids: list[RecordId] = [*held.list_ids(page_count, offset, query_of(where))]
             if ids:
                 yield ids
             if len(ids) < page_count:
                 return
             offset += len(ids)
 
-    def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
+    def iter_field(
+        self, collection: str, key: str, where: Narrowing | None = None
+    ) -> Iterator[tuple[list[RecordId], list[Any]]]:
         """See `VectorStore.iter_field`; reads payloads without vectors and documents, or no payloads at all."""
         if self._has_never_held(collection, key):
-            for ids_only in self.iter_ids(collection):
+            for ids_only in self.iter_ids(collection, where=where):
                 yield ids_only, [None] * len(ids_only)
             return
         offset = 0
         while True:
             with self._using(collection) as held:
-                ids, values = held.list_values(key, _VALUES_PAGE_COUNT, offset)
+                ids, values = held.list_values(key, _VALUES_PAGE_COUNT, offset, query_of(where))
             if ids:
                 yield [*ids], values
             if len(ids) < _VALUES_PAGE_COUNT:

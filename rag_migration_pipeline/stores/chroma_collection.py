@@ -34,16 +34,20 @@ class ChromaCollection:
         with self._driver():
             return int(self._api._count(**self._place))
 
-    def list_ids(self, limit: int, offset: int) -> list[str]:
-        """Return ids in the order in which they were first written."""
+    def list_ids(self, limit: int, offset: int, where: Mapping[str, Any] | None = None) -> list[str]:
+        """Return ids in the order in which they were first written; all, or those that a filter of Chroma's selects."""
         with self._driver():
-            answer = self._api._get(limit=limit, offset=offset, include=[], **self._place)
+            answer = self._api._get(limit=limit, offset=offset, where=where, include=[], **self._place)
         return list(answer["ids"])
 
-    def list_values(self, key: str, limit: int, offset: int) -> tuple[list[str], list[Any]]:
+    def list_values(
+        self, key: str, limit: int, offset: int, where: Mapping[str, Any] | None = None
+    ) -> tuple[list[str], list[Any]]:
         """Return ids as `list_ids`, each with one payload value (None where it is missing)."""
         with self._driver():
-            answer = self._api._get(limit=limit, offset=offset, include=["metadatas", "uris"], **self._place)
+            answer = self._api._get(
+                limit=limit, offset=offset, where=where, include=["metadatas", "uris"], **self._place
+            )
         return list(answer["ids"]), [payload_of(answer, row).get(key) for row in range(len(answer["ids"]))]
 
     def first_payloads(self, limit: int) -> list[Payload]:

@@ -21,7 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rag_migration_pipeline.errors import CollectionExistsError, SchemaCompatibilityError, StoreRequestError
+from rag_migration_pipeline.filter_meaning import select_rows
+from rag_migration_pipeline.filter_nodes import Filter, all_of
 from rag_migration_pipeline.locators import Locator
+from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
@@ -39,6 +42,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
+from rag_migration_pipeline.stores.narrowing import Handling, Narrowing, query_of
 from rag_migration_pipeline.vectors import ELEMENT_TYPES, column_of, converted
 
 _ANY_INT = 2**1024  # Python's integers have no bounds; the rules want some
@@ -194,13 +198,25 @@ class MemoryStore(VectorStore):
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    def count(self, collection: str) -> int:
+    def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:  # noqa: ARG002 - the same for all
+        """See `VectorStore.narrow`; this store evaluates filters as they are meant."""
+        return Narrowing(all_of(parts), tuple(Handling.STORE for _ in parts))
+
+    def count(self, collection: str, where: Narrowing | None = None) -> int:
         """See `VectorStore.count`."""
+        if query_of(where) is not None:
+            return sum(map(len, self.iter_ids(collection, where=where)))
         return len(self._collection(collection).records)
 
-    def iter_ids(self, collection: str, page_count: int = 10_000) -> Iterator[list[RecordId]]:
+    def iter_ids(
+        self, collection: str, page_count: int = 10_000, where: Narrowing | None = None
+    ) -> Iterator[list[RecordId]]:
         """See `VectorStore.iter_ids`."""
         ids = self._sorted_ids(collection)
+        if query_of(where) is not None:
+            with self._space.lock:
+                records = self._collection(collection).records
+                ids = _selected([i for i in ids if i in records], records, query_of(where))
         for start in range(0, len(ids), page_count):
             yield ids[start : start + page_count]
 
@@ -265,6 +281,15 @@ class MemoryStore(VectorStore):
         if held is None:
             raise self.not_found(name)
         return held
+
+
+def _selected(ids: list[RecordId], records: Mapping[RecordId, _Record], wanted: Filter) -> list[RecordId]:
+    """Return the ids of the records that a filter takes, and of those with an envelope."""
+    found = [records[record_id] for record_id in ids]
+    payloads = [record.payload for record in found]
+    batch = RecordBatch(ids, {}, payloads, [record.document for record in found])
+    taken = set(select_rows(batch, wanted))
+    return [i for row, i in enumerate(ids) if row in taken or ENVELOPE_KEY in payloads[row]]
 
 
 def _problems(spec: CollectionSpec) -> list[str]:

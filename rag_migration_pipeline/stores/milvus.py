@@ -24,6 +24,7 @@ from rag_migration_pipeline.errors import (
     StoreRequestError,
     StoreUnavailableError,
 )
+from rag_migration_pipeline.filter_nodes import Filter
 from rag_migration_pipeline.records import (
     INT64_MAX,
     CollectionInfo,
@@ -39,6 +40,7 @@ from rag_migration_pipeline.stores.in_order import run_in_order
 from rag_migration_pipeline.stores.milvus_capabilities import MAX_REQUEST_BYTES, capabilities_of, field_rules
 from rag_migration_pipeline.stores.milvus_connection import connect, open_folder
 from rag_migration_pipeline.stores.milvus_errors import COLLECTION_NOT_LOADED
+from rag_migration_pipeline.stores.milvus_filter import narrow_records
 from rag_migration_pipeline.stores.milvus_reading import FETCH_COUNT, MAX_WINDOW, KeyRange, Moment, Reader
 from rag_migration_pipeline.stores.milvus_schema import Layout
 from rag_migration_pipeline.stores.milvus_screening import payload_problem
@@ -46,6 +48,7 @@ from rag_migration_pipeline.stores.milvus_settings import MilvusSettings, settin
 from rag_migration_pipeline.stores.milvus_vectors import READABLE
 from rag_migration_pipeline.stores.milvus_wire import is_readable
 from rag_migration_pipeline.stores.milvus_writing import Writer, missing_partitions, refuse_unwritable
+from rag_migration_pipeline.stores.narrowing import Narrowing, query_of
 from rag_migration_pipeline.stores.screening import STAGE
 
 __all__ = ["MilvusSettings", "MilvusStore", "settings_from_locator"]
@@ -151,25 +154,35 @@ class MilvusStore(VectorStore):
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def count(self, collection: str) -> int:
+    def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:
+        """See `VectorStore.narrow`."""
+        with self._naming(collection):
+            layout = self._layout(collection)
+        return narrow_records(parts, layout, self.settings.document_key, is_lite=self._connection.is_lite)
+
+    def count(self, collection: str, where: Narrowing | None = None) -> int:
         """See `VectorStore.count`; records that share a key are counted one by one."""
         with self._naming(collection):
             self._make_readable(collection)
-            return self._reader.count(collection)
+            return self._reader.count(collection, query_of(where))
 
-    def iter_ids(self, collection: str, page_count: int = 10_000) -> Iterator[list[RecordId]]:
+    def iter_ids(
+        self, collection: str, page_count: int = 10_000, where: Narrowing | None = None
+    ) -> Iterator[list[RecordId]]:
         """See `VectorStore.iter_ids`; of records that share a key, a server answers one."""
         with self._naming(collection):
             layout = self._layout(collection)
             self._make_readable(collection)
-            yield from self._reader.ids(KeyRange(layout, collection), page_count)
+            yield from self._reader.ids(KeyRange(layout, collection, where=query_of(where)), page_count)
 
-    def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
+    def iter_field(
+        self, collection: str, key: str, where: Narrowing | None = None
+    ) -> Iterator[tuple[list[RecordId], list[Any]]]:
         """See `VectorStore.iter_field`."""
         with self._naming(collection):
             layout = self._layout(collection)
             self._make_readable(collection)
-            yield from self._reader.values(KeyRange(layout, collection), key, MAX_WINDOW)
+            yield from self._reader.values(KeyRange(layout, collection, where=query_of(where)), key, MAX_WINDOW)
 
     def read_range(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
         """See `VectorStore.read_range`; by key, in the order of the keys."""

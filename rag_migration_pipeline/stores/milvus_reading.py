@@ -52,6 +52,7 @@ class KeyRange:
     Attributes:
         collection: The name it was asked for by, which may be an alias.
         partition: The one partition that is meant; empty for all.
+        where: An expression that must hold as well.
     """
 
     layout: Layout
@@ -59,6 +60,7 @@ class KeyRange:
     start: RecordId | None = None
     stop: RecordId | None = None
     partition: str = ""
+    where: str | None = None
 
 
 class Moment:
@@ -93,9 +95,9 @@ class Reader:
         self._has_timestamps = not connection.is_lite
         self.write_count = 0
 
-    def count(self, collection: str) -> int:
+    def count(self, collection: str, where: str | None = None) -> int:
         """Return the exact number of records; records that share a key are counted one by one."""
-        answer = self._query(collection, "", ["count(*)"], self.timestamp())
+        answer = self._query(collection, where or "", ["count(*)"], self.timestamp())
         return int(answer.fields_data[0].scalars.long_data.data[0])
 
     def ids(self, keys: KeyRange, page_count: int) -> Iterator[list[RecordId]]:
@@ -206,6 +208,8 @@ class Reader:
         while True:
             limit = _rows_within(row_bytes, largest)
             expression = key_range(keys.layout.key, start=keys.start, after=after, stop=keys.stop)
+            if keys.where:
+                expression = f"{expression} && {keys.where}"
             try:
                 answer = self._query(keys.collection, expression, fields, timestamp, limit, keys.partition)
             except StoreRequestError:

@@ -1,7 +1,7 @@
 """Qdrant's real engine embedded in this process (qdrant-edge-py): one shard folder per collection in a base folder.
 
-Belongs here: the base folder, its shards, opening and describing them. Does not belong here: reading by key
-(``qdrant_reading.py``), Qdrant through its client (``qdrant.py``).
+Belongs here: describing and making collections, points on their way. Does not belong here: the base folder
+(``qdrant_edge_folder.py``), reading by key (``qdrant_reading.py``), Qdrant through its client (``qdrant.py``).
 
     qdrant+edge:///dir/docs
 
@@ -15,17 +15,11 @@ folder as a source leaves every file as it was; a shard that another program wro
 """
 
 import importlib.util
-import json
-import shutil
-import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
-
-import orjson
 
 from rag_migration_pipeline.errors import (
     CollectionExistsError,
@@ -46,14 +40,19 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores import qdrant_schema as schema
 from rag_migration_pipeline.stores.base import StoreSettings
+from rag_migration_pipeline.stores.qdrant_edge_folder import (
+    CONFIG_FILE,
+    OUR_FILE,
+    EdgeFolder,
+    folders,
+    holds_shards,
+    read_json,
+)
 from rag_migration_pipeline.stores.qdrant_errors import driver_errors
+from rag_migration_pipeline.stores.qdrant_filter import Query, edge_filter
 from rag_migration_pipeline.stores.qdrant_reading import KeyedStore, Page, PointTransport
 from rag_migration_pipeline.stores.qdrant_vectors import client_batch, listed
-from rag_migration_pipeline.stores.shared_handles import SharedHandles
 
-_CONFIG = "edge_config.json"  # written by the engine; what makes a folder a shard
-_OURS = "rag_migration_pipeline.json"
-_MAKING = ".making-"
 _UPSERT_COUNT = 1_000  # measured: 250 to 5,000 make no difference; smaller keeps the copies small
 
 
@@ -91,94 +90,10 @@ def settings_from_locator(locator: Locator) -> QdrantEdgeSettings:
     return QdrantEdgeSettings(path=locator.path)
 
 
-class _EdgeFolder:
-    """The open shards of a base folder."""
-
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
-        self.address = f"qdrant+edge://{path}"
-        self._lock = threading.Lock()
-        self._shards: dict[str, Any] = {}
-        self._written: set[str] = set()
-
-    def names(self) -> list[str]:
-        folders = [folder for folder in self.path.iterdir() if not folder.name.startswith(_MAKING)]
-        return sorted(folder.name for folder in folders if (folder / _CONFIG).is_file())
-
-    def has(self, collection: str) -> bool:
-        # The name comes from the user: it must not lead out of the base folder.
-        return collection in self.names()
-
-    def shard(self, collection: str, *, is_written: bool = False) -> Any:
-        """Return the shard, loaded at its first use.
-
-        Raises:
-            CollectionNotFoundError: There is none of that name.
-        """
-        import qdrant_edge
-
-        with self._lock:
-            if is_written:
-                self._written.add(collection)
-            if collection not in self._shards:
-                if not self.has(collection):
-                    raise CollectionNotFoundError(f"there is no collection {collection!r} in {self.address}.")
-                self._shards[collection] = qdrant_edge.EdgeShard.load(str(self.path / collection))
-            return self._shards[collection]
-
-    def create(self, collection: str, config: Any, ours: dict[str, Any]) -> None:
-        """Make a shard aside and move it into place, so that a kill leaves no half-made collection."""
-        import qdrant_edge
-
-        making = self.path / f"{_MAKING}{uuid.uuid4().hex}"
-        with self._lock:
-            try:
-                qdrant_edge.EdgeShard.create(str(making), config).close()
-                (making / _OURS).write_bytes(orjson.dumps(ours))
-                making.rename(self.path / collection)
-                self._written.add(collection)
-            finally:
-                shutil.rmtree(making, ignore_errors=True)
-
-    def sweep(self) -> None:
-        """Remove what a kill left half-made or half-dropped; nothing like that is in use while the lock is free."""
-        with self._lock:
-            for left in self.path.glob(_MAKING + "*"):
-                shutil.rmtree(left)
-
-    def drop(self, collection: str) -> None:
-        with self._lock:
-            self._written.discard(collection)
-            shard = self._shards.pop(collection, None)
-            if shard is not None:
-                shard.close()
-            if self.has(collection):
-                going = self.path / f"{_MAKING}{uuid.uuid4().hex}"
-                (self.path / collection).rename(going)
-                shutil.rmtree(going)
-
-    def close(self) -> None:
-        """Close all shards, and settle those that were written (see the module's charter)."""
-        import qdrant_edge
-
-        with self._lock:
-            while self._shards:
-                shard = self._shards.popitem()[1]
-                shard.flush()
-                shard.close()
-            for name in self._written:
-                if self.has(name):
-                    qdrant_edge.EdgeShard.load(str(self.path / name)).close()
-            self._written.clear()
-
-
-_folders: SharedHandles[_EdgeFolder] = SharedHandles(_EdgeFolder, _EdgeFolder.close)
-
-
 class EdgeTransport(PointTransport):
     """Points in the shards of a base folder. The engine's calls may come from several threads."""
 
-    def __init__(self, folder: _EdgeFolder) -> None:
+    def __init__(self, folder: EdgeFolder) -> None:
         """Keep the folder."""
         self._folder = folder
 
@@ -192,16 +107,18 @@ class EdgeTransport(PointTransport):
         records, next_id = self._scroll(spec.name, start, count, has_values=True)
         return Page(client_batch(spec, records), next_id)
 
-    def id_page(self, collection: str, start: RecordId | None, count: int) -> tuple[list[RecordId], RecordId | None]:
+    def id_page(
+        self, collection: str, start: RecordId | None, count: int, where: Query | None = None
+    ) -> tuple[list[RecordId], RecordId | None]:
         """See `PointTransport.id_page`."""
-        records, next_id = self._scroll(collection, start, count, has_values=False)
+        records, next_id = self._scroll(collection, start, count, has_values=False, where=where)
         return [record.id for record in records], next_id
 
     def value_page(
-        self, collection: str, key: str, start: RecordId | None, count: int
+        self, collection: str, key: str, start: RecordId | None, count: int, where: Query | None = None
     ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
         """See `PointTransport.value_page`."""
-        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key])
+        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key], where=where)
         return [record.id for record in records], [record.payload or {} for record in records], next_id
 
     def _scroll(
@@ -212,12 +129,17 @@ class EdgeTransport(PointTransport):
         *,
         has_values: bool,
         keys: list[str] | None = None,
+        where: Query | None = None,
     ) -> tuple[list[Any], RecordId | None]:
         import qdrant_edge
 
         with self._calling("scroll", collection) as shard:
             request = qdrant_edge.ScrollRequest(
-                offset=start, limit=count, with_payload=keys or has_values, with_vector=has_values
+                offset=start,
+                limit=count,
+                with_payload=keys or has_values,
+                with_vector=has_values,
+                filter=edge_filter(where),
             )
             records, next_id = shard.scroll(request)
         return records, next_id
@@ -227,12 +149,12 @@ class EdgeTransport(PointTransport):
         with self._calling("retrieve", spec.name) as shard:
             return client_batch(spec, shard.retrieve(list(ids), True, True))
 
-    def count(self, collection: str) -> int:
+    def count(self, collection: str, where: Query | None = None) -> int:
         """See `PointTransport.count`."""
         import qdrant_edge
 
         with self._calling("count", collection) as shard:
-            return int(shard.count(qdrant_edge.CountRequest(exact=True)))
+            return int(shard.count(qdrant_edge.CountRequest(exact=True, filter=edge_filter(where))))
 
     def upsert(self, spec: CollectionSpec, batch: RecordBatch) -> None:
         """See `PointTransport.upsert`."""
@@ -272,14 +194,14 @@ class QdrantEdgeStore(KeyedStore):
                 "qdrant+edge:// needs the package qdrant-edge-py.",
                 todo="Run: pip install 'rag_migration_pipeline[edge]'",
             )
-        if not create and not _holds_shards(Path(settings.path)):
+        if not create and not holds_shards(Path(settings.path)):
             raise CollectionNotFoundError(
                 f"there is no Qdrant edge folder at {settings.path} (no shard in it).", todo="Check the path."
             )
         if create:
             with driver_errors(self.address, "making the folder"):
                 Path(settings.path).mkdir(parents=True, exist_ok=True)
-        self._folder: _EdgeFolder | None = _folders.acquire(settings.path)
+        self._folder: EdgeFolder | None = folders.acquire(settings.path)
         if create:
             try:
                 with driver_errors(self.address, "tidying the folder"):
@@ -313,8 +235,8 @@ class QdrantEdgeStore(KeyedStore):
         """See `VectorStore.describe`."""
         with self._known(collection), driver_errors(self.address, "describe", collection):
             info = self.folder.shard(collection).info()
-            config = _read_json(self.folder.path / collection / _CONFIG)
-            ours = _read_json(self.folder.path / collection / _OURS)
+            config = read_json(self.folder.path / collection / CONFIG_FILE)
+            ours = read_json(self.folder.path / collection / OUR_FILE)
             # The binding's enum has no name; its text is "PayloadSchemaType.Keyword" (qdrant-edge-py 0.9.0).
             indexes = {name: str(index.data_type).split(".")[-1].lower() for name, index in info.payload_schema.items()}
             spec = CollectionSpec(
@@ -368,13 +290,7 @@ class QdrantEdgeStore(KeyedStore):
         folder, self._folder = self._folder, None
         if folder is not None:
             with driver_errors(self.address, "close"):
-                _folders.release(self.settings.path)
-
-
-def _holds_shards(path: Path) -> bool:
-    if not path.is_dir():
-        return False
-    return any((folder / _CONFIG).is_file() for folder in path.iterdir() if not folder.name.startswith(_MAKING))
+                folders.release(self.settings.path)
 
 
 def _vector_params(qdrant_edge: Any, vector: VectorSpec) -> Any:
@@ -389,10 +305,3 @@ def _vector_params(qdrant_edge: Any, vector: VectorSpec) -> Any:
 
 def _sparse_params(qdrant_edge: Any, vector: VectorSpec) -> Any:
     return qdrant_edge.EdgeSparseVectorParams(modifier=qdrant_edge.Modifier.Idf if vector.modifier else None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    value = json.loads(path.read_text(encoding="utf-8"))
-    return value if isinstance(value, dict) else {}

@@ -15,6 +15,7 @@ from typing import Any
 
 from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import CollectionNotFoundError, StoreRequestError
+from rag_migration_pipeline.filter_nodes import Filter
 from rag_migration_pipeline.records import (
     UINT64_MAX,
     CollectionSpec,
@@ -26,6 +27,8 @@ from rag_migration_pipeline.records import (
     VectorSpec,
 )
 from rag_migration_pipeline.stores.base import VectorStore
+from rag_migration_pipeline.stores.narrowing import Narrowing, query_of
+from rag_migration_pipeline.stores.qdrant_filter import Query, narrow_points
 from rag_migration_pipeline.stores.qdrant_vectors import in_float32, rows_to_batch
 
 _PAGE_BYTES = 32 * 2**20
@@ -52,22 +55,24 @@ class PointTransport(ABC):
         """Return up to ``count`` records with ``id >= start`` in the order of ids."""
 
     @abstractmethod
-    def id_page(self, collection: str, start: RecordId | None, count: int) -> tuple[list[RecordId], RecordId | None]:
-        """Return up to ``count`` ids from ``start`` on, and the id after them."""
+    def id_page(
+        self, collection: str, start: RecordId | None, count: int, where: Query | None = None
+    ) -> tuple[list[RecordId], RecordId | None]:
+        """Return up to ``count`` ids from ``start`` on, all or those that a filter selects, and the id after them."""
 
     @abstractmethod
     def value_page(
-        self, collection: str, key: str, start: RecordId | None, count: int
+        self, collection: str, key: str, start: RecordId | None, count: int, where: Query | None = None
     ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
-        """Return up to ``count`` ids from ``start`` on, payloads with that key only, and the id after them."""
+        """Return the same as `id_page`, with payloads that have that key only."""
 
     @abstractmethod
     def retrieve(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
         """Return the records with these ids in any order."""
 
     @abstractmethod
-    def count(self, collection: str) -> int:
-        """Return the exact number of points."""
+    def count(self, collection: str, where: Query | None = None) -> int:
+        """Return the exact number of points, all or those that a filter selects."""
 
     @abstractmethod
     def upsert(self, spec: CollectionSpec, batch: RecordBatch) -> None:
@@ -98,31 +103,40 @@ class KeyedStore(VectorStore):
             self.forget_spec(collection)
             raise self.not_found(collection) from error
 
-    def count(self, collection: str) -> int:
+    def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:
+        """See `VectorStore.narrow`."""
+        return narrow_points(parts, self.spec(collection).fields, self.settings.document_key)
+
+    def count(self, collection: str, where: Narrowing | None = None) -> int:
         """See `VectorStore.count`."""
         with self._known(collection):
-            return self.points().count(collection)
+            return self.points().count(collection, query_of(where))
 
-    def iter_ids(self, collection: str, page_count: int = 10_000) -> Iterator[list[RecordId]]:
+    def iter_ids(
+        self, collection: str, page_count: int = 10_000, where: Narrowing | None = None
+    ) -> Iterator[list[RecordId]]:
         """See `VectorStore.iter_ids`."""
         next_id: RecordId | None = None
         while True:
             with self._known(collection):
-                ids, next_id = self.points().id_page(collection, next_id, page_count)
+                ids, next_id = self.points().id_page(collection, next_id, page_count, query_of(where))
             if ids:
                 yield ids
             if next_id is None:
                 return
 
-    def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
+    def iter_field(
+        self, collection: str, key: str, where: Narrowing | None = None
+    ) -> Iterator[tuple[list[RecordId], list[Any]]]:
         """See `VectorStore.iter_field`; a key that Qdrant would take for a path is read with whole records."""
         if not _PLAIN_KEY.fullmatch(key):
-            yield from super().iter_field(collection, key)
+            yield from super().iter_field(collection, key, where)
             return
+        query = query_of(where)
         next_id: RecordId | None = None
         while True:
             with self._known(collection):
-                ids, payloads, next_id = self.points().value_page(collection, key, next_id, _VALUES_PAGE_COUNT)
+                ids, payloads, next_id = self.points().value_page(collection, key, next_id, _VALUES_PAGE_COUNT, query)
             if ids:
                 yield ids, [payload.get(key) for payload in payloads]
             if next_id is None:

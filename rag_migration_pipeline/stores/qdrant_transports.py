@@ -21,6 +21,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.stores.qdrant_errors import TOO_LARGE, driver_errors
+from rag_migration_pipeline.stores.qdrant_filter import Query, client_filter, grpc_filter
 from rag_migration_pipeline.stores.qdrant_points import cut_by_size, decode_points, encode_points, id_fields, id_of
 from rag_migration_pipeline.stores.qdrant_reading import Page, PointTransport
 from rag_migration_pipeline.stores.qdrant_vectors import client_batch, id_from_json, json_batch, json_points, listed
@@ -83,13 +84,16 @@ class GrpcTransport(PointTransport):
         next_id = id_of(answer.next_page_offset) if answer.HasField("next_page_offset") else None
         return Page(self._decode(answer.result, spec), next_id)
 
-    def id_page(self, collection: str, start: RecordId | None, count: int) -> tuple[list[RecordId], RecordId | None]:
+    def id_page(
+        self, collection: str, start: RecordId | None, count: int, where: Query | None = None
+    ) -> tuple[list[RecordId], RecordId | None]:
         """See `PointTransport.id_page`."""
         answer = self._call(
             "Scroll",
             collection,
             limit=count,
             offset=None if start is None else id_fields(start),
+            filter=grpc_filter(where),
             with_payload={"enable": False},
             with_vectors={"enable": False},
         )
@@ -97,7 +101,7 @@ class GrpcTransport(PointTransport):
         return [id_of(point.id) for point in answer.result], next_id
 
     def value_page(
-        self, collection: str, key: str, start: RecordId | None, count: int
+        self, collection: str, key: str, start: RecordId | None, count: int, where: Query | None = None
     ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
         """See `PointTransport.value_page`."""
         answer = self._call(
@@ -105,6 +109,7 @@ class GrpcTransport(PointTransport):
             collection,
             limit=count,
             offset=None if start is None else id_fields(start),
+            filter=grpc_filter(where),
             with_payload={"include": {"fields": [key]}},
             with_vectors={"enable": False},
         )
@@ -131,9 +136,9 @@ class GrpcTransport(PointTransport):
                 batch.payloads[row].update(exact.get(batch.ids[row], {}))
         return batch
 
-    def count(self, collection: str) -> int:
+    def count(self, collection: str, where: Query | None = None) -> int:
         """See `PointTransport.count`."""
-        return int(self._call("Count", collection, exact=True).result.count)
+        return int(self._call("Count", collection, filter=grpc_filter(where), exact=True).result.count)
 
     def upsert(self, spec: CollectionSpec, batch: RecordBatch) -> None:
         """See `PointTransport.upsert`."""
@@ -178,16 +183,18 @@ class RestTransport(PointTransport):
         records, next_id = self._scroll(spec.name, start, count, has_values=True)
         return Page(json_batch(spec, records), next_id)
 
-    def id_page(self, collection: str, start: RecordId | None, count: int) -> tuple[list[RecordId], RecordId | None]:
+    def id_page(
+        self, collection: str, start: RecordId | None, count: int, where: Query | None = None
+    ) -> tuple[list[RecordId], RecordId | None]:
         """See `PointTransport.id_page`."""
-        records, next_id = self._scroll(collection, start, count, has_values=False)
+        records, next_id = self._scroll(collection, start, count, has_values=False, where=where)
         return [id_from_json(record["id"]) for record in records], next_id
 
     def value_page(
-        self, collection: str, key: str, start: RecordId | None, count: int
+        self, collection: str, key: str, start: RecordId | None, count: int, where: Query | None = None
     ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
         """See `PointTransport.value_page`."""
-        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key])
+        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key], where=where)
         ids = [id_from_json(record["id"]) for record in records]
         return ids, [record.get("payload") or {} for record in records], next_id
 
@@ -199,10 +206,13 @@ class RestTransport(PointTransport):
         *,
         has_values: bool,
         keys: list[str] | None = None,
+        where: Query | None = None,
     ) -> tuple[list[dict[str, Any]], RecordId | None]:
         body: dict[str, Any] = {"limit": count, "with_payload": keys or has_values, "with_vector": has_values}
         if start is not None:
             body["offset"] = start
+        if where is not None:
+            body["filter"] = where
         result = self._call("POST", "/points/scroll", collection, body)
         next_id = result.get("next_page_offset")
         return result["points"], None if next_id is None else id_from_json(next_id)
@@ -218,9 +228,10 @@ class RestTransport(PointTransport):
         records = self._call("POST", "/points", collection, body)
         return {id_from_json(record["id"]): record.get("payload") or {} for record in records}
 
-    def count(self, collection: str) -> int:
+    def count(self, collection: str, where: Query | None = None) -> int:
         """See `PointTransport.count`."""
-        return int(self._call("POST", "/points/count", collection, {"exact": True})["count"])
+        body = {"exact": True, **({"filter": where} if where else {})}
+        return int(self._call("POST", "/points/count", collection, body)["count"])
 
     def upsert(self, spec: CollectionSpec, batch: RecordBatch) -> None:
         """See `PointTransport.upsert`."""
@@ -269,16 +280,18 @@ class LocalTransport(PointTransport):
         records, next_id = self._scroll(spec.name, start, count, has_values=True)
         return Page(client_batch(spec, records), next_id)
 
-    def id_page(self, collection: str, start: RecordId | None, count: int) -> tuple[list[RecordId], RecordId | None]:
+    def id_page(
+        self, collection: str, start: RecordId | None, count: int, where: Query | None = None
+    ) -> tuple[list[RecordId], RecordId | None]:
         """See `PointTransport.id_page`."""
-        records, next_id = self._scroll(collection, start, count, has_values=False)
+        records, next_id = self._scroll(collection, start, count, has_values=False, where=where)
         return [id_from_json(record.id) for record in records], next_id
 
     def value_page(
-        self, collection: str, key: str, start: RecordId | None, count: int
+        self, collection: str, key: str, start: RecordId | None, count: int, where: Query | None = None
     ) -> tuple[list[RecordId], list[Payload], RecordId | None]:
         """See `PointTransport.value_page`."""
-        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key])
+        records, next_id = self._scroll(collection, start, count, has_values=False, keys=[key], where=where)
         return [id_from_json(record.id) for record in records], [record.payload or {} for record in records], next_id
 
     def _scroll(
@@ -289,10 +302,12 @@ class LocalTransport(PointTransport):
         *,
         has_values: bool,
         keys: list[str] | None = None,
+        where: Query | None = None,
     ) -> tuple[list[Any], RecordId | None]:
         with self._calling("scroll", collection) as client:
             records, next_id = client.scroll(
                 collection,
+                scroll_filter=client_filter(where),
                 limit=count,
                 offset=_client_id(start),
                 with_payload=keys or has_values,
@@ -306,10 +321,10 @@ class LocalTransport(PointTransport):
             wanted = [_client_id(record_id) for record_id in ids]
             return client_batch(spec, client.retrieve(spec.name, wanted, with_payload=True, with_vectors=True))
 
-    def count(self, collection: str) -> int:
+    def count(self, collection: str, where: Query | None = None) -> int:
         """See `PointTransport.count`."""
         with self._calling("count", collection) as client:
-            return int(client.count(collection, exact=True).count)
+            return int(client.count(collection, count_filter=client_filter(where), exact=True).count)
 
     def upsert(self, spec: CollectionSpec, batch: RecordBatch) -> None:
         """See `PointTransport.upsert`."""

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from rag_migration_pipeline.errors import ReadOnlyStoreError
+from rag_migration_pipeline.filter_nodes import Filter
 from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
+from rag_migration_pipeline.stores.narrowing import Narrowing
 
 
 class WrapperStore(VectorStore):
@@ -45,20 +47,29 @@ class WrapperStore(VectorStore):
         self.forget_spec(collection)
         self.inner.drop(collection)
 
-    def count(self, collection: str) -> int:
+    def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:
+        """See `VectorStore.narrow`."""
+        self.before("narrow", collection)
+        return self.inner.narrow(collection, parts)
+
+    def count(self, collection: str, where: Narrowing | None = None) -> int:
         """See `VectorStore.count`."""
         self.before("count", collection)
-        return self.inner.count(collection)
+        return self.inner.count(collection, where)
 
-    def iter_ids(self, collection: str, page_count: int = 10_000) -> Iterator[list[RecordId]]:
+    def iter_ids(
+        self, collection: str, page_count: int = 10_000, where: Narrowing | None = None
+    ) -> Iterator[list[RecordId]]:
         """See `VectorStore.iter_ids`."""
         self.before("iter_ids", collection)
-        yield from self.inner.iter_ids(collection, page_count)
+        yield from self.inner.iter_ids(collection, page_count, where)
 
-    def iter_field(self, collection: str, key: str) -> Iterator[tuple[list[RecordId], list[Any]]]:
+    def iter_field(
+        self, collection: str, key: str, where: Narrowing | None = None
+    ) -> Iterator[tuple[list[RecordId], list[Any]]]:
         """See `VectorStore.iter_field`."""
         self.before("iter_field", collection)
-        yield from self.inner.iter_field(collection, key)
+        yield from self.inner.iter_field(collection, key, where)
 
     def read_range(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
         """See `VectorStore.read_range`."""

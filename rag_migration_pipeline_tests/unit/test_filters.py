@@ -19,7 +19,7 @@ from rag_migration_pipeline.filter_nodes import Not, all_of, as_dict
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.records import DenseColumn, Payload, RecordBatch, RecordId
 from rag_migration_pipeline.spec import MigrationOptions
-from rag_migration_pipeline_tests.unit import filter_strategies as strategies
+from rag_migration_pipeline_tests.filters import strategies
 
 PAYLOADS: list[dict[str, Any]] = [
     {"year": 2024, "kind": "a", "flag": True},

@@ -34,6 +34,7 @@ def test_a_minimal_description_has_the_documented_defaults() -> None:
 def test_every_option_arrives() -> None:
     values: dict[str, Any] = {
         "filter": {"n": {"$gte": 1}},
+        "push_down": False,
         "conflict": "overwrite",
         "validate": "counts",
         "range_count": 7,

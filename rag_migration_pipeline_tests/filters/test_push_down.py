@@ -1,0 +1,104 @@
+"""Whatever a store is asked for, a migration takes exactly the records that the reference evaluator takes."""
+
+from typing import Any
+
+import pytest
+
+from rag_migration_pipeline.envelope import unpack
+from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.filter_meaning import select_rows
+from rag_migration_pipeline.filter_nodes import Filter, as_dict, checked
+from rag_migration_pipeline.pushdown import describe_push_down
+from rag_migration_pipeline.records import RecordId
+from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.steps.planning import list_selected
+from rag_migration_pipeline.stores.base import VectorStore
+from rag_migration_pipeline.stores.memory import MemorySettings
+from rag_migration_pipeline_tests.filters.makers import Maker
+from rag_migration_pipeline_tests.filters.places import SERVERS, TYPED, Filled, fill, kinds_of
+from rag_migration_pipeline_tests.filters.strategies import HOSTILE, ODD_FIELDS
+
+
+def selected_by_a_migration(filled: Filled, wanted: Filter, *, push_down: bool) -> tuple[set[RecordId], int]:
+    """Return the stored ids that planning, reading and the filter step leave, and how many were read."""
+    options = MigrationOptions.model_validate({"filter": as_dict(wanted), "push_down": push_down})
+    store = filled.store
+    migration = Migration("filters", store.settings, filled.name, MemorySettings(name="nowhere"), "t", options)
+    listing = list_selected(migration, store)
+    if push_down:
+        assert listing.push_down == describe_push_down(store, filled.name, wanted), (
+            "the store was asked, and did not refuse"
+        )
+    stored = store.fetch(filled.name, listing.ids)
+    assert len(stored) == len(listing.ids)
+    rows = select_rows(unpack(stored, filled.layout), wanted)
+    return {stored.ids[row] for row in rows}, len(stored)
+
+
+def check(filled: Filled, wanted: Filter) -> tuple[int, int]:
+    """Compare a migration's selection with the reference; return how many records were taken, and how many read."""
+    expected = filled.ids_of(select_rows(filled.records, wanted))
+    got, read = selected_by_a_migration(filled, wanted, push_down=True)
+    assert got == expected, f"{as_dict(wanted)}: {store_query(filled, wanted)}"
+    return len(expected), read
+
+
+def store_query(filled: Filled, wanted: Filter) -> Any:
+    """Return what the store was asked, for messages."""
+    where = describe_push_down(filled.store, filled.name, wanted).where
+    return None if where is None else where.query
+
+
+def test_a_migration_takes_what_the_reference_takes(store: VectorStore, form: str, scale: float) -> None:
+    collections, filters = max(1, round(5 * scale)), 100
+    if form in SERVERS:
+        collections = max(1, round(0.5 * scale))
+    narrowed = 0
+    for number in range(collections):
+        for kind in kinds_of(form) if collections == 1 else [kinds_of(form)[number % len(kinds_of(form))]]:
+            maker = Maker(1000 * number + 7)
+            filled = fill(store, maker, kind)
+            assert len(filled.stored_ids) >= 20, "enough records that the store holds"
+            extra = [field.name for field in TYPED] if kind == "typed" else []
+            share = filters if collections > 1 else filters // len(kinds_of(form))
+            for wanted in maker.filters(share, filled.records.ids, extra):
+                try:
+                    narrowed += check(filled, wanted)[1] < len(filled.stored_ids)
+                except SpecError:
+                    assert kind == "typed", "only a field's type can contradict a filter"
+            plain = checked("a", "$ne", maker.texts[0], "")
+            everything = selected_by_a_migration(filled, plain, push_down=False)
+            assert everything == (filled.ids_of(select_rows(filled.records, plain)), len(filled.stored_ids))
+            store.drop(filled.name)
+    assert narrowed > collections * 5, "the store was asked for less than everything"
+
+
+@pytest.fixture(scope="module")
+def hostile(store: VectorStore) -> Filled:
+    """A collection in which every hostile string is a value, and as many as the store takes are keys and ids."""
+    maker = Maker(3)
+    maker.texts = list(HOSTILE)
+    maker.profiles = {"a": "text", "b": "few", **dict.fromkeys(ODD_FIELDS, "text")}
+    return fill(store, maker, "natural")
+
+
+def test_hostile_strings_change_nothing(hostile: Filled, scale: float) -> None:
+    is_fast = hostile.store.capabilities.form in ("process", "edge")
+    operators = ("$eq", "$ne", "$gt", "$lte", "$contains")
+    texts = HOSTILE[:: 1 if is_fast or scale >= 10 else 5]
+    for position, text in enumerate(texts):
+        for operator in operators if scale >= 10 else ("$eq", operators[position % 5]):
+            check(hostile, checked("a", operator, text, ""))
+        check(hostile, checked("a", "$nin" if position % 2 else "$in", [text, "a"], ""))
+        for key in (text, f"a.{text}", f"{text}.a"):
+            if not key.startswith("$"):
+                check(hostile, checked(key, "$ne" if position % 2 else "$eq", "a", ""))
+        check(hostile, checked("$id", "$in", [text, f"{text}-1"], ""))
+    values = sorted(set(_values(hostile, "a")))[:: 1 if is_fast or scale >= 10 else 5]
+    for value in values:
+        taken = check(hostile, checked("a", "$eq", value, ""))[0]
+        assert taken == _values(hostile, "a").count(value), "each record is taken by its own value"
+
+
+def _values(filled: Filled, key: str) -> list[str]:
+    return [payload[key] for payload in filled.records.payloads if isinstance(payload.get(key), str)]
