@@ -220,7 +220,7 @@ def test_an_order_that_changes_is_a_change(world: World, monkeypatch: pytest.Mon
     world.fill(records(numbered(9)))
     turn = iter(range(100))
 
-    def shuffled(self: MemoryStore, collection: str, page_count: int = 10_000) -> Iterator[list[RecordId]]:
+    def shuffled(self: MemoryStore, collection: str, *_: object, **__: object) -> Iterator[list[RecordId]]:
         ids = self._sorted_ids(collection)
         shift = next(turn) % len(ids) or 1
         yield ids[shift:] + ids[:shift]
@@ -233,7 +233,7 @@ def test_an_order_that_changes_is_a_change(world: World, monkeypatch: pytest.Mon
 def test_duplicate_ids_are_refused_by_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.fill(records(numbered(3)))
     listed: list[RecordId] = ["r000", "r001", "r001", "r002"]
-    monkeypatch.setattr(MemoryStore, "iter_ids", lambda *_: iter([listed]))
+    monkeypatch.setattr(MemoryStore, "iter_ids", lambda *_, **__: iter([listed]))
     monkeypatch.setattr(MemoryStore, "iter_field", lambda *_: iter([(listed, [None] * 4)]))
     monkeypatch.setattr(MemoryStore, "count", lambda *_: 4)
     with pytest.raises(SourceChangedError, match="string:r001") as caught, world.opened():

@@ -14,6 +14,7 @@ from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import Report, prove_collection
 from rag_migration_pipeline.stores.memory import MemoryStore
+from rag_migration_pipeline.stores.narrowing import Narrowing
 from rag_migration_pipeline_tests.steps.support import World, numbered, records, with_faults
 
 
@@ -35,7 +36,7 @@ def proof_fails(world: World, **options: Any) -> Report:
 
 def test_a_whole_collection_is_proven_and_the_report_is_stored(world: World) -> None:
     world.fill(records(numbered(9)))
-    migration = world.migration(filter={"n": {"$ne": 4}})
+    migration = world.migration(filter={"n": {"$ne": 4}}, push_down=False)
     _, report = world.run(migration)
     assert report.is_proven
     stored = json.loads(world.state(migration).report.read_bytes())
@@ -126,8 +127,8 @@ def count_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the target count one record more than there are different ids."""
     count = MemoryStore.count
 
-    def more(self: MemoryStore, collection: str) -> int:
-        return count(self, collection) + (self.settings.name == world.b.settings.name)
+    def more(self: MemoryStore, collection: str, where: Narrowing | None = None) -> int:
+        return count(self, collection, where) + (self.settings.name == world.b.settings.name)
 
     monkeypatch.setattr(MemoryStore, "count", more)
 
@@ -138,7 +139,7 @@ def test_duplicate_ids_in_the_target_are_named(world: World, monkeypatch: pytest
         migrate_range(context, context.manifest.ranges[0].key)
     count_more(world, monkeypatch)
     listed: list[RecordId] = ["r000", "r001", "r001", "r002"]
-    monkeypatch.setattr(MemoryStore, "iter_ids", lambda *_: iter([listed]))
+    monkeypatch.setattr(MemoryStore, "iter_ids", lambda *_, **__: iter([listed]))
     assert proof_fails(world).findings.extra == ("string:r001",)
 
 
