@@ -57,6 +57,9 @@ def _schema_verdicts(sides: Sides) -> list[Verdict]:
             what = "indexed" if field.is_indexed else "typed"
             reason = f"{what} {field.type} in the source; its values are carried as they are"
             verdicts.append(Verdict(subject, Level.NOTE, "not carried", reason))
+    known = {field.name for field in sides.source.fields} | sides.layout.text_fields
+    new = [field for field in sides.target.fields if field.name not in known] if sides.is_new else []
+    verdicts += [Verdict(f"schema of {field.name}", Level.EXACT, f"typed {field.type}, new") for field in new]
     return verdicts
 
 

@@ -5,7 +5,7 @@ here: the verdicts themselves (``verdicts.py`` and its neighbours), reading ids 
 (``steps/manifest.py``), writing (``steps/load.py``).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -13,22 +13,23 @@ from rag_migration_pipeline.collection_verdicts import collection_verdicts, name
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, Layout, layout_of
 from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError
 from rag_migration_pipeline.ids import IdRule, find_collisions
+from rag_migration_pipeline.inference import profile_batches
 from rag_migration_pipeline.mapper import MappingPlan, plan_mapping, recorded_version, with_version
 from rag_migration_pipeline.mapping_verdicts import mapping_verdicts
-from rag_migration_pipeline.profile import profile_records
+from rag_migration_pipeline.profile import Sample, profile_records
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
     FieldSpec,
     IdKind,
     Payload,
-    RecordBatch,
     RecordId,
     id_kind,
     id_text,
 )
 from rag_migration_pipeline.spec import Conflict, Migration
 from rag_migration_pipeline.stores.capabilities import Capabilities
+from rag_migration_pipeline.target_fields import parse_target_fields, refuse_other_fields, with_fields
 from rag_migration_pipeline.vector_choice import VectorRoute, choice_problems, routes_of
 from rag_migration_pipeline.vector_verdicts import fitted_routes, vector_verdicts
 from rag_migration_pipeline.verdicts import (
@@ -45,6 +46,7 @@ SHOWN = 10
 """How many ids an error message names."""
 
 MIN_ID_LENGTH_BYTES = 64
+NO_SAMPLE = Sample()
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def make_plan(
     ids: Sequence[RecordId],
     target: CollectionInfo | None,
     target_capabilities: Capabilities,
-    sample: Iterable[RecordBatch] = (),
+    sample: Sample = NO_SAMPLE,
     screen_payload: Callable[[CollectionSpec, Payload], str | None] | None = None,
 ) -> Plan:
     """Decide how the target will hold the source's records, and judge it; nothing is refused here.
@@ -106,7 +108,7 @@ def make_plan(
         ids: The source's ids, as the source names them.
         target: The target collection, or None where it is to be created.
         target_capabilities: What the target store can hold.
-        sample: Records of the source, as they leave the transform, for the verdicts on fields.
+        sample: Records of the source, for the verdicts on fields and for typed fields.
         screen_payload: An existing target's own check of a payload against its typed fields.
     """
     source_layout = layout_of(source.spec, source_capabilities, migration.source.document_key)
@@ -114,6 +116,8 @@ def make_plan(
     there = () if target is None else target.spec.vectors
     routes = fitted_routes(routes_of(source.spec.vectors, choices), there, target_capabilities)
     spec = _new_target(migration, source.spec, routes, ids, target_capabilities) if target is None else target.spec
+    origin = (source.spec, source_capabilities)
+    spec, wrong = _with_fields(migration, spec, origin, target_capabilities, sample, is_new=target is None)
     layout = target_layout_of(migration, spec, target_capabilities)
     sides = Sides(
         source=source.spec,
@@ -123,10 +127,10 @@ def make_plan(
         layout=layout,
         routes=routes,
         id_mapping=map_ids(ids, layout.id_rule),
-        profile=profile_records(sample, layout, spec, routes, target_capabilities, screen_payload),
+        profile=profile_records(sample.batches, layout, spec, routes, target_capabilities, screen_payload),
     )
     facts = PlanFacts(
-        with_consent(_verdicts(migration, sides), migration.options.accept_lossy),
+        with_consent(_verdicts(migration, sides, wrong), migration.options.accept_lossy),
         sides.id_mapping.counts,
         sides.profile.schema.count,
         migration.target_name,
@@ -158,13 +162,33 @@ def target_layout_of(migration: Migration, spec: CollectionSpec, capabilities: C
     return replace(layout, id_rule=replace(layout.id_rule, namespace=options.ids.derived_under))
 
 
-def _verdicts(migration: Migration, sides: Sides) -> list[Verdict]:
+def _with_fields(
+    migration: Migration,
+    target: CollectionSpec,
+    source: tuple[CollectionSpec, Capabilities],
+    capabilities: Capabilities,
+    sample: Sample,
+    *,
+    is_new: bool,
+) -> tuple[CollectionSpec, list[str]]:
+    """Return the target with the typed fields that it is to be created with, and what is wrong with them."""
+    request = parse_target_fields(migration.options.target_fields)
+    if not is_new:
+        return target, refuse_other_fields(request, target)
+    seen = sample.schema
+    if request.is_copied and capabilities.fields is not None:
+        seen = profile_batches(sample.batches)
+    return with_fields(target, request, source, capabilities, seen)
+
+
+def _verdicts(migration: Migration, sides: Sides, wrong_fields: Sequence[str]) -> list[Verdict]:
     """Return all verdicts, in the order in which a plan shows them."""
     rule = migration.target.name_rule
     wrong = choice_problems(sides.source.vectors, migration.options.vectors)
     return [
         name_verdict(migration.target_name, migration.target_collection, rule, is_new=sides.is_new),
         *(Verdict("vectors", Level.IMPOSSIBLE, "", text) for text in wrong),
+        *(Verdict("target_fields", Level.IMPOSSIBLE, "", text) for text in wrong_fields),
         *vector_verdicts(sides),
         *record_verdicts(sides),
         *collection_verdicts(sides),

@@ -6,6 +6,7 @@ the sample (``steps/planning.py``), types and sizes by key (``inference.py``), t
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,19 @@ from rag_migration_pipeline.vectors import presence
 from rag_migration_pipeline.verdicts import RecordProfile
 
 ScreenPayload = Callable[[CollectionSpec, Payload], str | None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Records of a source that planning looks at, as they leave the transform.
+
+    Attributes:
+        batches: A few, to pack and screen as the load will.
+        schema: What all the records hold that typed fields are inferred from; None where none are.
+    """
+
+    batches: Sequence[RecordBatch] = ()
+    schema: SchemaProfile | None = None
 
 
 def profile_records(

@@ -25,6 +25,7 @@ from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.problems import LineOf, spec_error
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.registry import settings_for
+from rag_migration_pipeline.target_fields import parse_target_fields
 from rag_migration_pipeline.vector_choice import VectorChoice
 
 NAME_PATTERN = r"[a-z][a-z0-9_]{0,99}"
@@ -70,6 +71,9 @@ class MigrationOptions(BaseModel):
         accept_lossy: Consent to lossy verdicts: all of them, or those of the subjects named (``verdicts.py``).
         translate_names: Give the target collection a name that its store allows, reversibly (``names.py``).
         vectors: Source name of a vector -> its name in the target, None to leave it out, or a `VectorChoice`.
+        target_fields: Typed fields of a target that the migration creates, in a store that has them: by name,
+            ``infer`` or ``none`` (``target_fields.py``). None carries the source's own, where both are of one kind.
+        infer_count: About how many records typed fields are inferred from, spread evenly; None takes all.
         keep_overwritten: Whether records of others are kept before they are overwritten, so that a rollback brings them
             back; from the first run on.
     """
@@ -92,6 +96,8 @@ class MigrationOptions(BaseModel):
     accept_lossy: bool | tuple[str, ...] = False
     translate_names: bool = False
     vectors: dict[str, VectorChoice | str | None] | None = None
+    target_fields: dict[str, Any] | str | None = None
+    infer_count: int | None = Field(default=None, ge=1)
     keep_overwritten: bool = False
     mapping: AnyMapping | None = None
     ids: IdStrategy = IdStrategy()
@@ -103,6 +109,12 @@ class MigrationOptions(BaseModel):
             return value
         parsed = parse_filter(value)
         return as_dict(parsed) if isinstance(value, str) or has_uuid(parsed) else value  # state is kept as JSON
+
+    @field_validator("target_fields")
+    @classmethod
+    def _check_fields(cls, value: dict[str, Any] | str | None) -> dict[str, Any] | str | None:
+        parse_target_fields(value)
+        return value
 
     @field_validator("max_rejected", mode="before")
     @classmethod
@@ -128,6 +140,8 @@ class MigrationOptions(BaseModel):
             facts["envelope"] = False
         if self.translate_names:
             facts["translate_names"] = True
+        if self.target_fields is not None:
+            facts["target_fields"] = [self.target_fields, self.infer_count]
         if self.vectors:
             facts["vectors"] = self.model_dump(mode="json", include={"vectors"})["vectors"]
         if self.mapping is not None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.inference import SchemaProfile, infer_fields
+from rag_migration_pipeline.inference import SchemaProfile, ValueKind, infer_fields
 from rag_migration_pipeline.records import CollectionSpec, FieldSpec
 from rag_migration_pipeline.stores.capabilities import Capabilities, FieldRules, type_label
 
@@ -134,39 +134,86 @@ def _refuse_default(item: FieldSpec) -> None:
         raise ValueError(f"default: {item.default!r} is no value of type {type_label(item.type, item.bits)}")
 
 
+def with_fields(
+    target: CollectionSpec,
+    request: FieldRequest,
+    source: tuple[CollectionSpec, Capabilities],
+    capabilities: Capabilities,
+    seen: SchemaProfile | None,
+) -> tuple[CollectionSpec, list[str]]:
+    """Return a new target collection with its typed fields, and what it cannot have of those asked for.
+
+    Args:
+        target: The collection with the fields of document and envelope.
+        request: What the spec asks for.
+        source: The source collection, and what its store holds.
+        capabilities: What the target store holds.
+        seen: What the records hold, as far as they were looked at.
+    """
+    taken = {item.name for item in target.fields} | {"id", str(target.settings.get("vector_field") or "vector")}
+    taken |= {vector.name for vector in target.vectors}
+    fields, problems = choose_fields(request, source, capabilities, taken=taken, seen=seen)
+    settings = dict(target.settings)
+    key = source[0].settings.get("partition_key")
+    if source[1].store == capabilities.store and key in {item.name for item in fields}:
+        settings["partition_key"] = key
+    return replace(target, fields=(*target.fields, *fields), settings=settings), problems
+
+
 def choose_fields(
     request: FieldRequest,
-    source: CollectionSpec,
-    source_capabilities: Capabilities,
-    target_capabilities: Capabilities,
+    source: tuple[CollectionSpec, Capabilities],
+    capabilities: Capabilities,
     *,
     taken: Collection[str],
-    profile: SchemaProfile | None = None,
+    seen: SchemaProfile | None = None,
 ) -> tuple[tuple[FieldSpec, ...], list[str]]:
     """Return the typed fields of a new target collection, and what it cannot have of those asked for.
 
     Args:
         request: What the spec asks for.
-        source: The source collection.
-        source_capabilities: What the source store holds.
-        target_capabilities: What the target store holds.
+        source: The source collection, and what its store holds.
+        capabilities: What the target store holds.
         taken: Names that the target needs for its key, vectors, document and envelope.
-        profile: What the records hold, where fields are inferred.
+        seen: What the records hold, as far as they were looked at.
     """
-    rules = target_capabilities.fields
+    rules, seen = capabilities.fields, seen or SchemaProfile()
     if rules is None:
         is_asked = request.fields or request.is_inferred
-        return (), [f"target_fields: {target_capabilities.store} has no typed fields"] if is_asked else []
+        return (), [f"{capabilities.store} has no typed fields"] if is_asked else []
     if request.is_inferred:
-        return infer_fields(profile or SchemaProfile(), rules, taken), []
+        return infer_fields(seen, rules, taken), []
     if request.fields:
         problems = [
             f"field {item.name!r} is one that the target has already" for item in request.fields if item.name in taken
         ]
         return request.fields, problems + [problem for item in request.fields for problem in rules.problems(item)]
-    if request.is_copied and source_capabilities.store == target_capabilities.store and source_capabilities.fields:
-        return _copied(source, source_capabilities.fields, rules, taken), []
+    spec, source_capabilities = source
+    if request.is_copied and source_capabilities.store == capabilities.store and source_capabilities.fields:
+        found = _copied(spec, source_capabilities.fields, rules, taken)
+        return tuple(item for item in found if _is_borne_out(item, seen)), []
     return (), []
+
+
+def _is_borne_out(item: FieldSpec, seen: SchemaProfile) -> bool:
+    """Return whether the records seen fit a field of their source: what a mapping changed, or left out, may not."""
+    if not seen.count:
+        return True
+    key = seen.keys.get(item.name)
+    if key is None or seen.missing(item.name) or key.refused or (key.nulls and not item.is_nullable):
+        return False
+    kinds = {kind for kind, count in key.kinds.items() if count} - {ValueKind.NULL}
+    return not key.non_finite and kinds <= _KINDS_HELD.get(item.type, set())
+
+
+_KINDS_HELD = {
+    "bool": {ValueKind.BOOL},
+    "int": {ValueKind.INT},
+    "float": {ValueKind.FLOAT},
+    "string": {ValueKind.STRING},
+    "json": {ValueKind.OBJECT, ValueKind.LIST},
+    "array": {ValueKind.LIST},
+}
 
 
 def _copied(
@@ -180,7 +227,7 @@ def _copied(
         length = item.max_length_bytes
         if length is not None and source_rules.counts_characters and not rules.counts_characters:
             length = min(4 * length, rules.max_text_bytes)
-        copy = replace(item, is_indexed=False, max_length_bytes=length)
+        copy = replace(item, max_length_bytes=length)
         if not rules.problems(copy):
             fields.append(copy)
     return tuple(fields)

@@ -248,7 +248,7 @@ def _plan(migration: Migration, source: VectorStore, target: VectorStore, listin
         listing.originals,
         existing,
         target.capabilities,
-        read_sample(migration, source, listing.ids, layout),
+        read_sample(migration, source, listing.ids, layout, target.capabilities),
         None if existing is None else target.screen_payload,
     )
 

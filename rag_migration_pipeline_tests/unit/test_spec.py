@@ -48,6 +48,8 @@ def test_every_option_arrives() -> None:
         "keep_overwritten": True,
         "accept_lossy": ("id", "field tags"),
         "translate_names": True,
+        "target_fields": {"year": "int64", "title": {"type": "varchar", "max_length_bytes": 512}},
+        "infer_count": 500,
         "vectors": {"title": "", "body": None, "text": {"name": None, "metric": "dot", "dtype": "float16"}},
     }
     changed: dict[str, Any] = {"mapping": {"field_mapping": {"a": "b"}}, "ids": "uuid5"}
@@ -57,6 +59,14 @@ def test_every_option_arrives() -> None:
     expected = {**values, "conflict": Conflict.OVERWRITE, "validate": Validation.COUNTS}
     assert options.model_dump(by_alias=True, exclude=set(changed)) == expected
     assert {*values, *changed} == {field.alias or name for name, field in MigrationOptions.model_fields.items()}
+
+
+def test_typed_fields_that_are_none_are_named_and_make_another_migration() -> None:
+    with pytest.raises(SpecError, match=r"'year'.*expected a type"):
+        migration_from_spec({**GOOD, "target_fields": {"year": "number"}})
+    options: list[Any] = [None, "infer", "none", {"year": "int64"}, {"year": "int32"}]
+    assert len({migration_from_spec({**GOOD, "target_fields": value}).identity for value in options}) == len(options)
+    assert migration_from_spec(GOOD).identity == migration_from_spec({**GOOD, "target_fields": None}).identity
 
 
 def test_options_do_not_change_and_pickle() -> None:

@@ -15,6 +15,7 @@ from rag_migration_pipeline.target_fields import (
     parse_target_fields,
     refuse_other_fields,
 )
+from rag_migration_pipeline_tests.unit.test_inference import batch_of
 
 STORES = abilities()
 SERVER, LITE, MEMORY = STORES["Milvus server"], STORES["Milvus Lite file"], STORES["memory"]
@@ -30,10 +31,10 @@ SOURCE = CollectionSpec("c", (), frozenset({IdKind.STRING}), TYPED)
 
 
 def chosen(
-    value: Any, *, source: Any = SERVER, target: Any = SERVER, profile: SchemaProfile | None = None
+    value: Any, *, source: Any = SERVER, target: Any = SERVER, seen: SchemaProfile | None = None
 ) -> tuple[list[str], list[str]]:
     request = parse_target_fields(value)
-    fields, problems = choose_fields(request, SOURCE, source, target, taken={"id", "document"}, profile=profile)
+    fields, problems = choose_fields(request, (SOURCE, source), target, taken={"id", "document"}, seen=seen)
     return [item.name for item in fields], problems
 
 
@@ -101,7 +102,7 @@ def test_a_store_without_typed_fields_is_refused_only_where_some_are_asked_for()
         assert chosen(None, target=target) == ([], [])
         assert chosen("none", target=target) == ([], [])
         for value in ("infer", {"k": "int64"}):
-            assert chosen(value, target=target)[1] == [f"target_fields: {target.store} has no typed fields"]
+            assert chosen(value, target=target)[1] == [f"{target.store} has no typed fields"]
 
 
 def test_fields_that_the_target_cannot_have_are_named() -> None:
@@ -121,11 +122,25 @@ def test_fields_of_a_source_of_the_same_kind_are_copied() -> None:
     assert chosen("none") == ([], [])
 
 
+def test_a_field_that_the_records_no_longer_have_is_not_copied() -> None:
+    """A mapping may have renamed, converted or left out what the source's field holds."""
+    seen = SchemaProfile()
+    seen.add(batch_of([{"title": "a", "small": 1, "tags": [0.5]}, {"title": "b", "small": "1", "tags": [0.5]}]))
+    assert chosen(None, seen=seen)[0] == ["title", "tags"]
+
+
+def test_fields_are_inferred_from_what_was_seen() -> None:
+    seen = SchemaProfile()
+    seen.add(batch_of([{"year": 1, "id": 2, "maybe": None}, {"year": 2, "id": 2, "maybe": 1}]))
+    assert chosen("infer", seen=seen) == (["year"], [])
+    assert chosen("infer", target=LITE, seen=seen) == (["year", "maybe"], [])
+
+
 def test_lengths_in_characters_become_bytes() -> None:
     """Milvus Lite counts characters: 100 of them take up to 400 bytes."""
     lengths = {}
     for source in (SERVER, LITE):
-        fields, _ = choose_fields(FieldRequest(is_copied=True), SOURCE, source, SERVER, taken=())
+        fields, _ = choose_fields(FieldRequest(is_copied=True), (SOURCE, source), SERVER, taken=())
         lengths[source.form] = {item.name: item.max_length_bytes for item in fields if item.type == "string"}
     assert lengths == {
         "server": {"title": 100, "document": 65_535},

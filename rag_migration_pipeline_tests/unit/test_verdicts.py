@@ -14,6 +14,7 @@ from rag_migration_pipeline.envelope import pack_some, unpack
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.plan import Plan, make_plan, refuse_plan
+from rag_migration_pipeline.profile import Sample
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
@@ -55,7 +56,7 @@ def planned(
     migration = Migration("m", settings[0], "docs", settings[1], "docs", chosen)
     existing = None if target is None else CollectionInfo(target, 0)
     info = CollectionInfo(source, len(sample))
-    return make_plan(migration, info, memory.CAPABILITIES, list(sample.ids), existing, STORES[to], [sample])
+    return make_plan(migration, info, memory.CAPABILITIES, list(sample.ids), existing, STORES[to], Sample([sample]))
 
 
 def verdicts_of(plan: Plan) -> dict[str, Verdict]:
