@@ -32,6 +32,15 @@ FOREIGN: dict[str, Callable[[Path], StoreSettings]] = {
 }
 
 
+SERVER = pytest.mark.server
+
+
+def in_forms(*forms: str) -> pytest.MarkDecorator:
+    """Run a test in these forms of Milvus only: a proof takes a server seconds."""
+    params = [form if form == "file" else pytest.param(form, marks=SERVER) for form in forms]
+    return pytest.mark.parametrize("milvus", params, indirect=True, scope="module")
+
+
 def move(
     source: StoreSettings, collection: str, target: StoreSettings, into: str, state: Path, **options: Any
 ) -> dict[str, int]:
@@ -68,7 +77,12 @@ def typed(milvus: MilvusStore) -> str:
     return fill(milvus)
 
 
-@pytest.mark.parametrize("way", FOREIGN)
+@pytest.mark.parametrize(
+    ("milvus", "way"),
+    [*(("file", way) for way in FOREIGN), *(pytest.param(form, "memory", marks=SERVER) for form in ("lite", "server"))],
+    indirect=["milvus"],
+    scope="module",
+)
 def test_typed_records_come_home_from_another_store(milvus: MilvusStore, typed: str, tmp_path: Path, way: str) -> None:
     """Values with their types, ids, vectors and partitions, and on request the typed fields as well."""
     foreign, home = FOREIGN[way](tmp_path), f"home_{next(_numbers)}"
@@ -87,6 +101,7 @@ def test_typed_records_come_home_from_another_store(milvus: MilvusStore, typed: 
     assert list(after.partitions or ()) == list(before.partitions or ())
 
 
+@in_forms("file", "server")
 def test_a_copy_in_milvus_has_the_same_fields(milvus: MilvusStore, typed: str, tmp_path: Path) -> None:
     """Width, length and capacity included, without being asked for."""
     name = f"copy_{next(_numbers)}"
@@ -98,6 +113,7 @@ def test_a_copy_in_milvus_has_the_same_fields(milvus: MilvusStore, typed: str, t
     assert list(after.partitions or ()) == list(before.partitions or ())
 
 
+@in_forms("file")
 def test_fields_are_inferred_with_room_and_later_misfits_are_set_aside_by_name(
     milvus: MilvusStore, tmp_path: Path
 ) -> None:
@@ -126,6 +142,7 @@ def test_fields_are_inferred_with_room_and_later_misfits_are_set_aside_by_name(
     assert {item.name for item in milvus.describe(full).spec.fields} == {"document", "_rmp_envelope", "title", "tags"}
 
 
+@in_forms("file")
 def test_fields_that_cannot_be_are_refused_when_planned(milvus: MilvusStore, tmp_path: Path) -> None:
     """All at once, before the first write."""
     source = MemorySettings(name=f"journey-{next(_numbers)}")
@@ -141,10 +158,9 @@ def test_fields_that_cannot_be_are_refused_when_planned(milvus: MilvusStore, tmp
         move(source, "docs", MemorySettings(name="journey-none"), "never", tmp_path, target_fields={"n": "int64"})
 
 
+@in_forms("server")
 def test_an_id_in_two_partitions_is_named_when_planned(milvus: MilvusStore, tmp_path: Path) -> None:
-    """On a server; Lite keeps one record per key."""
-    if not milvus.capabilities.hides_zero_vectors:
-        return
+    """Lite keeps one record per key."""
     spec = spec_of(IdKind.INT64)
     milvus.create(spec)
     with vendor(milvus) as client:
