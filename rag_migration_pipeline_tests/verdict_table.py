@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_migration_pipeline.plan import make_plan
+from rag_migration_pipeline.profile import Sample
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
@@ -196,7 +197,7 @@ def verdict_between(kind: Kind, source: str, target: str, **options: Any) -> tup
     chosen = MigrationOptions.model_validate({**kind.options, **options})
     migration = Migration("table", MemorySettings(name="here"), "docs", SETTINGS[target], kind.name, chosen)
     info = CollectionInfo(spec, len(batch))
-    plan = make_plan(migration, info, held, list(batch.ids), None, forms[COLUMNS[target]], [batch])
+    plan = make_plan(migration, info, held, list(batch.ids), None, forms[COLUMNS[target]], Sample([batch]))
     found = plan.facts.verdicts
     about = [verdict for verdict in found if verdict.subject in (kind.subject, "vectors")]
     return max(about, key=lambda verdict: list(Level).index(verdict.level)), found
