@@ -36,6 +36,7 @@ from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, staging_errors
+from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.manifest import (
     VERSION,
     Manifest,
@@ -267,7 +268,7 @@ def _told_apart(
     """Return which of the target's ids earlier generations wrote, and which are somebody else's."""
     if previous is None:
         return set(), present
-    ours = set(read_left_ids(state, previous))
+    ours = noted_ids(state).union(read_left_ids(state, previous))
     for key in proven_keys(state, previous):
         ours.update(read_receipt(state.receipt(key)).ids)
     return ours, set(read_known_ids(state, previous)) | (present - ours)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.envelope import original_id
-from rag_migration_pipeline.errors import ManifestError, SpecError, StagingError, ValidationError
+from rag_migration_pipeline.errors import ManifestError, RecordRejectedError, SpecError, StagingError, ValidationError
 from rag_migration_pipeline.events import RecordsRejected
 from rag_migration_pipeline.filter_meaning import select_rows
 from rag_migration_pipeline.filters import parse_filter
@@ -39,7 +39,7 @@ from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch, RangeWriter, pack_batch
 from rag_migration_pipeline.steps.new_ids import old_and_new_ids
 from rag_migration_pipeline.steps.range import transformed
-from rag_migration_pipeline.steps.set_aside import REPLAY, SHOWN, named
+from rag_migration_pipeline.steps.set_aside import REPLAY, SHOWN, AsRead, named
 from rag_migration_pipeline.steps.validate import total_findings, validate_batches
 from rag_migration_pipeline.vectors import column_of
 
@@ -154,9 +154,7 @@ class _RangeReplay:
         """
         taken = self._take(*self._read())
         receipt = join_receipts(())
-        for batch, as_read in (
-            transformed(self.context, self.key, [taken], self._set_aside) if taken is not None else ()
-        ):
+        for batch, as_read in self._transformed(taken) if taken is not None else ():
             receipt = self._load(batch, as_read())
         rejections = tuple(self.failed[row] for row in sorted(self.failed))
         if rejections:
@@ -198,6 +196,16 @@ class _RangeReplay:
                 self.row_of[record_id] = row
         kept = [position for position, row in enumerate(rows) if row not in self.failed]
         return records.take(kept) if kept else None
+
+    def _transformed(self, taken: RecordBatch) -> list[tuple[RecordBatch, AsRead]]:
+        """Return the records as the mapping makes them; one that it refuses under the policy fail stays aside too."""
+        try:
+            return list(transformed(self.context, self.key, [taken], self._set_aside))
+        except RecordRejectedError as error:
+            for item in error.facts["rejections"]:
+                self._fail(self.row_of[item.record_id], item.reason, item.error, item.stage)
+        kept = [row for row, record_id in enumerate(taken.ids) if self.row_of[record_id] not in self.failed]
+        return self._transformed(taken.take(kept)) if kept else []
 
     def _set_aside(self, records: RecordBatch, rejections: Sequence[Rejection]) -> None:
         """Take what the transform refuses; see `records.SetAside`."""

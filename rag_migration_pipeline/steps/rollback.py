@@ -177,5 +177,6 @@ def _named(ids: Iterable[RecordId]) -> str:
 def _remove(state: StateFolder) -> None:
     """Remove the state in one step: what a kill leaves of the renamed folder is nobody's."""
     with staging_errors(state.root):
-        gone = state.root.rename(state.root.with_name(f"{state.root.name}.removed-{uuid.uuid4().hex[:8]}"))
-        shutil.rmtree(gone)
+        state.root.rename(state.root.with_name(f"{state.root.name}.removed-{uuid.uuid4().hex[:8]}"))
+        for gone in state.root.parent.glob(f"{state.root.name}.removed-*"):
+            shutil.rmtree(gone)

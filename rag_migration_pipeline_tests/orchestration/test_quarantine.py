@@ -119,6 +119,29 @@ def test_a_filter_and_rejections_are_counted_apart(make_scene: MakeScene) -> Non
     assert counted == [[3, 2, 0], [1, 3, 1], [1, 1, 0]]
 
 
+def test_records_that_the_mapping_refuses_and_those_that_the_target_refuses_are_in_one_account(
+    make_scene: MakeScene,
+) -> None:
+    mapping = {"transforms": {"number": "int"}, "on_error": "quarantine"}
+    scene = make_scene(7, options={**QUICK, "mapping": mapping, "max_rejected": 1})
+    with scene.source.inner.open(create=True) as store:
+        store.upsert("texts", records(1, 3).with_columns(payloads=[{"number": "many"}]))
+    poison(scene, 4)
+    result = scene.migrate()
+    ((_, said),) = failures(result).items()
+    assert "2 of 5 records were set aside" in said["what"]
+    stored = read_quarantine(Path(said["quarantine"]))
+    assert {(r.record_id, r.stage) for r in stored.rejections} == {("r00003", "transform"), ("r00004", "load")}
+    assert [p.get("number") for p in stored.records.payloads] == ["many", 4], "as they were read"
+
+    scene.options = {**scene.options, "max_rejected": 2}
+    result = scene.migrate()
+    assert result.success, failures(result)
+    ranges = shown(result, "loaded_ranges")
+    assert [(ranges[scene.keys[0]][name]) for name in ("records", "rejected", "records compared")] == [3, 2, 3]
+    assert shown(result, "target_collection")[None]["rejected"] == 2
+
+
 def run(scene: Scene, job: str, op: str, **config: Any) -> dg.ExecuteInProcessResult:
     """Run a correcting job with the configuration of its op."""
     return scene.definitions.resolve_job_def(f"{scene.name}__{job}").execute_in_process(

@@ -293,3 +293,27 @@ def test_a_target_that_holds_something_else_afterwards_is_told_and_nothing_is_bo
         assert read_receipt(context.state.receipt(key)).counts["rejected"] == 1
         assert read_quarantine_if_any(context.state.repairs(key)) is None
     assert len(read_quarantine(path)) == 1
+
+
+MAPPING = {"transforms": {"n": "int"}, "on_error": "quarantine"}
+
+
+def test_a_record_that_the_mapping_could_not_change_is_replayed_through_the_mapping(world: World) -> None:
+    world.fill(records(numbered(4)))
+    for record_id in ("r001", "r002"):
+        world.fill(records([record_id]).with_columns(payloads=[{"n": "many"}]))
+    migration = world.migration(mapping=MAPPING, max_rejected=2)
+    _, report = world.run(migration)
+    assert (report.written, report.rejected) == (2, 2)
+    found = read_quarantine(files(world)[0])
+    assert {(r.stage, r.record_id) for r in found.rejections} == {("transform", "r001"), ("transform", "r002")}
+    assert found.target_ids == [None, None]
+    assert found.records.payloads == [{"n": "many"}] * 2, "as it was read, before the mapping"
+
+    path = repair(files(world)[0], lambda f: f.__setitem__("payload", ['{"n": "7"}', '{"n": "still"}']))
+    (rejection,) = replayed(world, migration, path).rejections
+    assert (rejection.record_id, rejection.stage) == ("r002", "transform")
+    assert world.b.fetch("docs", ["r001"]).payloads == [{"n": 7}]
+    replayed(world, migration, repair(path, lambda f: f.__setitem__("payload", '{"n": 8}')))
+    _, report = world.run(world.migration(mapping=MAPPING))
+    assert (report.written, report.rejected, report.is_proven) == (4, 0, True)

@@ -288,3 +288,16 @@ def test_records_that_were_set_aside_and_never_written_are_not_looked_for(world:
         world.run(migration)
     assert rolled_back(world, migration).deleted == 3
     assert dump(world.b) == before
+
+
+def test_what_an_earlier_generation_wrote_is_never_taken_for_a_record_of_others(world: World) -> None:
+    world.fill(records(numbered(5)))
+    migration = world.poisoned(max_rejected=1)
+    world.run(migration)
+    world.fill(records(["r002"], start=2, poison=True))  # its old form stays in the target
+    world.fill(records(["r005"], start=5))
+    world.run(migration)
+    world.fill(records(["r006"], start=6))
+    with world.opened(migration) as context:  # a third generation: the target is not empty, and all of it is ours
+        assert (context.manifest.generation, context.manifest.known_count) == (2, 0)
+    assert rolled_back(world, migration).dropped
