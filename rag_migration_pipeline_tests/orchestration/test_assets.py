@@ -54,6 +54,21 @@ def stale_status(scene: Scene, asset: str, partition: str | None = None) -> Stal
     return resolver.get_status(scene.declaration.key(asset), partition)
 
 
+def test_the_manifests_metadata_show_the_plan(scene: Scene) -> None:
+    assert scene.materialize("source_manifest").success
+    event = scene.instance.get_latest_materialization_event(scene.declaration.key("source_manifest"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    table = metadata["verdicts"]
+    assert isinstance(table, dg.MarkdownMetadataValue)
+    assert {"id", "document", "collection name", 'vector ""'} <= {
+        line.split(" | ")[0].removeprefix("| ") for line in (table.md_str or "").splitlines()
+    }
+    assert metadata["target collection"].value == scene.declaration.target_collection
+    assert "kept" in str(metadata["ids"].value)
+
+
 def test_manifest_then_ranges_then_collection_each_in_a_run_of_its_own(scene: Scene) -> None:
     assert scene.instance.get_dynamic_partitions("docs_ranges") == []
     assert scene.materialize("source_manifest").success
