@@ -16,7 +16,7 @@ from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import default_state_dir, state_folder
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.steps.plan_view import MigrationPlan, plan_of
-from rag_migration_pipeline.steps.planning import draft_manifest, list_ids
+from rag_migration_pipeline.steps.planning import draft_manifest, list_selected
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.registry import open_source, open_target
 from rag_migration_pipeline.stores.wrappers import ReadOnlyStore
@@ -35,6 +35,7 @@ def plan_migration(migration: Migration, state_dir: Path | None = None) -> Migra
     Raises:
         CollectionNotFoundError: There is no such source.
         SourceChangedError: The source's ids do not hold still.
+        SpecError: The filter contradicts the source's schema, or the mapping the records.
     """
     state = state_folder(state_dir or default_state_dir(), migration.identity)
     previous = open_manifest(state, migration) if state.manifest.exists() else None
@@ -42,7 +43,7 @@ def plan_migration(migration: Migration, state_dir: Path | None = None) -> Migra
         source = stack.enter_context(open_source(migration.source))
         source.spec(migration.source_collection)
         target = stack.enter_context(_open_untouched(migration.target))
-        listing = list_ids(source, migration.source_collection)
+        listing = list_selected(migration, source)
         draft = draft_manifest(migration, source, target, state, listing, previous)
         return plan_of(migration, draft.manifest, draft.refusals)
 

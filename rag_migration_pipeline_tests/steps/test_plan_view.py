@@ -34,6 +34,16 @@ def test_a_plan_is_what_planning_stores(world: World) -> None:
         assert (context.manifest.count, len(context.manifest.ranges)) == (plan.count, plan.ranges) == (9, 3)
 
 
+def test_a_plan_with_a_filter_shows_who_decides_what(world: World) -> None:
+    world.fill(records(numbered(9)))
+    options = {"filter": {"$id": {"$lt": "r004"}, "n": {"$gte": 2}}}
+    plan = planned(world, **options)
+    with world.opened(world.migration(**options)) as context:
+        assert (plan.count, plan.facts) == (context.manifest.count, context.manifest.plan)
+    assert plan.facts.push_down
+    assert all(line in plan.to_text(300) for line in plan.facts.push_down)
+
+
 def test_looking_at_a_plan_writes_nothing(world: World) -> None:
     world.fill(records(numbered(9)))
     world.fill_target(records(numbered(2)))
