@@ -5,12 +5,14 @@ here: taking anything away (``steps/rollback.py``).
 
 One file per range, a line of JSON per batch: the ids as the target names them, as texts of `records.id_text`. A line is
 in the file before the batch is sent, whatever becomes of the process; it is not synced, because a machine that crashes
-loses it together with what the store had not synced. A proven range needs none: its receipt says what was written. What
-stays then are ids that the range wrote once and does not claim any more.
+loses it together with what the store had not synced. A line ``{"refused": [..]}`` takes back ids of the batch before it
+that the target did not take. A proven range needs none: its receipt says what was written. What stays then are ids that
+the range wrote once and does not claim any more.
 """
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,7 +49,17 @@ class Journal:
         Raises:
             StagingError: The disk is full, or the folder cannot be written.
         """
-        line = _line(ids)
+        self._append(_line(ids))
+
+    def take_back(self, refused: Iterable[RecordId]) -> None:
+        """Note which ids of a batch the target did not take.
+
+        Raises:
+            StagingError: The disk is full, or the folder cannot be written.
+        """
+        self._append(b'{"refused":' + _line(refused).strip() + b"}\n")
+
+    def _append(self, line: bytes) -> None:
         with self._turn, staging_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
@@ -102,5 +114,11 @@ def _read(path: Path) -> set[RecordId]:
         return set()
     with staging_errors(path):
         lines = path.read_bytes().split(b"\n")
-    # What follows the last line break is a line that a kill cut off: its batch was not sent.
-    return {id_from_text(text) for line in lines[:-1] for text in json.loads(line)}
+    times: Counter[str] = Counter()
+    for line in lines[:-1]:  # what follows the last line break is a line that a kill cut off: its batch was not sent
+        said = json.loads(line)
+        if isinstance(said, list):
+            times.update(said)
+        else:
+            times.subtract(said["refused"])
+    return {id_from_text(text) for text, count in times.items() if count > 0}

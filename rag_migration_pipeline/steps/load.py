@@ -71,7 +71,10 @@ class RangeWriter:
             return ()
         self._pre_images.take(packed.records.ids)
         self.journal.note(packed.records.ids)
-        return self._bisecting.write_apart(packed.records)
+        rejections = self._bisecting.write_apart(packed.records)
+        if rejections:
+            self.journal.take_back(rejection.record_id for rejection in rejections)
+        return rejections
 
 
 def load_batches(

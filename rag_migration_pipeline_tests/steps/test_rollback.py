@@ -14,7 +14,6 @@ from rag_migration_pipeline.errors import (
     StagingError,
     StoreUnavailableError,
 )
-from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration, migration_from_spec
 from rag_migration_pipeline.steps import pre_images as pre_images_step
 from rag_migration_pipeline.steps import rollback as rollback_step
@@ -277,16 +276,22 @@ def test_without_a_manifest_or_with_the_collection_gone_nothing_is_done(world: W
     assert states(world) == []
 
 
-def test_records_that_were_set_aside_and_never_written_are_not_looked_for(world: World) -> None:
+@pytest.mark.parametrize("budget", [0, 1])
+def test_a_record_that_was_set_aside_is_not_ours_when_others_write_it(world: World, budget: int) -> None:
     world.fill_target(records(["theirs"], start=70))
     before = dump(world.b)
-    ids: list[RecordId] = numbered(4)
-    world.fill(records(ids))
+    world.fill(records(numbered(4)))
     world.fill(records(["r001"], start=1, poison=True))
-    migration = world.poisoned(conflict="fail")
-    with pytest.raises(RecordRejectedError):
-        world.run(migration)
+    migration = world.poisoned(conflict="fail", max_rejected=budget)
+    for _ in range(2):
+        try:
+            world.run(migration)
+        except RecordRejectedError:
+            assert not budget
+    world.fill_target(records(["r001"], start=80))
     assert rolled_back(world, migration).deleted == 3
+    assert world.b.fetch("docs", ["r001"]).payloads == [{"n": 80}]
+    world.b.delete("docs", ["r001"])
     assert dump(world.b) == before
 
 
