@@ -9,6 +9,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from rag_migration_pipeline.filter_nodes import Comparison, Filter, Not, Or, all_of, checked
 from rag_migration_pipeline.records import IdKind, Payload, RecordId
 from rag_migration_pipeline_tests.filters.strategies import FIELDS, HOSTILE, NUMBERS, ODD_FIELDS
@@ -18,7 +20,15 @@ KEYS = tuple(
 )
 _PROFILES = ("text", "integer", "float", "number", "bool", "mixed", "mixed", "list", "few")
 _ORDERINGS = ("$gt", "$gte", "$lt", "$lte")
-_TYPED_PROFILES = {"title": "text", "year": "integer", "score": "number", "flag": "bool"}
+_TYPED_PROFILES = {
+    "title": "text",
+    "year": "integer",
+    "score": "number",
+    "flag": "bool",
+    "small": "number",
+    "single": "single",
+}
+_SINGLES = (0.5, -1.5, 16777216.0, float(np.float32(0.1)), float(np.float32(3.4e38)), float(np.float32(1e-40)))
 
 
 class Maker:
@@ -67,7 +77,20 @@ class Maker:
         draw = self._random
         year = draw.choice([number for number in self.integers if -(2**63) <= number < 2**63])
         score = draw.choice(self.floats)
-        return {"title": draw.choice(self.texts), "year": year, "score": score, "flag": draw.random() < 0.5}
+        small, single = draw.choice([-128, -1, 0, 1, 5, 127]), draw.choice(_SINGLES)
+        flag = draw.random() < 0.5
+        return {
+            "title": draw.choice(self.texts),
+            "year": year,
+            "score": score,
+            "flag": flag,
+            "small": small,
+            "single": single,
+        }
+
+    def some_of(self, keys: Sequence[str]) -> list[str]:
+        """Return some of these keys, or none."""
+        return [key for key in keys if self._random.random() < 0.3]
 
     def filters(self, count: int, ids: Sequence[RecordId], extra_fields: Sequence[str] = ()) -> list[Filter]:
         """Return filters about the collection.
@@ -138,6 +161,7 @@ class Maker:
             "bool": [True, False],
             "null": [None],
             "few": ["a", "b"],
+            "single": [*_SINGLES, *self.floats, 0.1],
         }
         if profile == "list":
             pool = pools[draw.choice(["text", "integer", "float", "few"])]

@@ -34,7 +34,11 @@ from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings
 from rag_migration_pipeline.stores.screening import payload_reason
 from rag_migration_pipeline_tests.filters.makers import Maker
 
-TYPED = (FieldSpec("title", "string"), FieldSpec("year", "int"), FieldSpec("score", "float"), FieldSpec("flag", "bool"))
+TYPED = (
+    *(FieldSpec("title", "string"), FieldSpec("year", "int"), FieldSpec("score", "float"), FieldSpec("flag", "bool")),
+    *(FieldSpec("small", "int", bits=8), FieldSpec("single", "float", bits=32)),
+)
+_NULLABLE = (FieldSpec("title", "string", is_nullable=True), FieldSpec("year", "int", is_nullable=True))
 _TEXTS = (FieldSpec("document", "string"), FieldSpec(ENVELOPE_KEY, "string"))
 _INDEXED = tuple(
     FieldSpec(name, kind, is_nullable=True, is_indexed=True)
@@ -90,10 +94,11 @@ def kinds_of(form: str) -> Sequence[str]:
     """Return the kinds of collections that a form is tried with.
 
     natural: as a user of the store wrote them; mixed: every second record packed by a migration; typed: with fields of
-    a schema, or payload indexes; bare: Milvus without text fields for document and envelope, mixed.
+    a schema, or payload indexes; nullable: with fields that may be null; bare: Milvus without text fields for document
+    and envelope, mixed.
     """
     if form.startswith("milvus"):
-        return ("natural", "mixed", "typed", "bare")
+        return ("natural", "mixed", "typed", "bare", *(("nullable",) if form != "milvus_server" else ()))
     return (
         ("natural", "mixed") if form in ("memory", "chroma_folder", "chroma_server") else ("natural", "mixed", "typed")
     )
@@ -113,7 +118,7 @@ def fill(store: VectorStore, maker: Maker, kind: str) -> Filled:
         [_natural(store, kind, maker) for _ in range(RECORD_COUNT)],
         [maker.document() for _ in range(RECORD_COUNT)] if store.capabilities.has_documents else None,
     )
-    if kind in ("natural", "typed"):
+    if kind in ("natural", "typed", "nullable"):
         store.upsert(name, natural)
     else:
         store.upsert(name, natural.take(range(0, RECORD_COUNT, 2)))
@@ -137,7 +142,7 @@ def _id_kinds(store: VectorStore, kind: str) -> frozenset[IdKind]:
 
 def _fields(store: VectorStore, kind: str) -> tuple[FieldSpec, ...]:
     if store.capabilities.store == "milvus":
-        typed = TYPED if kind == "typed" else ()
+        typed = {"typed": TYPED, "nullable": _NULLABLE}.get(kind, ())
         return typed if kind == "bare" else (*typed, *_TEXTS)
     return _INDEXED if kind == "typed" else ()
 
@@ -159,6 +164,9 @@ def _natural(store: VectorStore, kind: str, maker: Maker) -> dict[str, Any]:
             payload = {"document": "", **payload, ENVELOPE_KEY: ""}
         if kind == "typed":
             payload |= maker.typed()
+        elif kind == "nullable":
+            payload |= {name: value for name, value in maker.typed().items() if name in ("title", "year")}
+            payload |= dict.fromkeys(maker.some_of(["title", "year"]))
     return payload
 
 
