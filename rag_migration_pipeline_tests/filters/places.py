@@ -6,7 +6,7 @@ tests).
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.chroma import ChromaSettings
+from rag_migration_pipeline.stores.chroma_schema import PAYLOAD_RULES
 from rag_migration_pipeline.stores.memory import MemorySettings
 from rag_migration_pipeline.stores.milvus import MilvusSettings
 from rag_migration_pipeline.stores.qdrant_edge import QdrantEdgeSettings
@@ -129,7 +130,9 @@ def fill(store: VectorStore, maker: Maker, kind: str) -> Filled:
             [maker.payload() for _ in range(count)],
             [maker.document() for _ in range(count)],
         )
-        store.upsert(name, pack(originals, layout))
+        # Memory holds everything, so its packed records are such as a poorer store would have been given.
+        poorer = replace(layout, payload=PAYLOAD_RULES) if store.capabilities.store == "memory" else layout
+        store.upsert(name, pack(originals, poorer))
     stored = concatenate(list(store.scan(name)))
     return Filled(store, name, layout, list(stored.ids), unpack(stored, layout))
 

@@ -127,7 +127,7 @@ def comparisons(field: st.SearchStrategy[str]) -> st.SearchStrategy[Filter]:
 def filters(field: st.SearchStrategy[str] | None = None) -> st.SearchStrategy[Filter]:
     """Return filters of all forms."""
     return st.recursive(
-        comparisons(field or fields()),
+        comparisons(fields() if field is None else field),
         lambda inner: (
             st.lists(inner, min_size=2, max_size=3).map(all_of)
             | st.lists(inner, min_size=2, max_size=3).map(lambda parts: Or(tuple(parts)))
