@@ -35,12 +35,12 @@ class Report:
     """What the proof of a whole collection found.
 
     Attributes:
-        planned: Records of the source when the manifest was made.
+        planned: Records of the source that the filter might take when the manifest was made.
         written: Records that the ranges wrote.
-        filtered: Records that the filter left out.
+        filtered: Planned records that the filter left out; those that a pushed-down filter left out were not planned.
         skipped: Records that stayed as the target had them.
         rejected: Records that were set aside, within the error budget; they are in the quarantine files.
-        left_over: Records that earlier generations wrote and that the source no longer has; they stay.
+        left_over: Records that earlier generations wrote and that the source lost or the filter no longer takes.
         target_count: Records in the target now.
         source_count: Records in the source now; another number than ``planned`` is told, not a failure.
         is_proven: Every record was read back and nothing is missing, extra or changed.

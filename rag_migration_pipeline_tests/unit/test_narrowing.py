@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_migration_pipeline.filter_meaning import select_rows
@@ -71,6 +71,9 @@ def test_a_store_gives_at_least_what_the_filter_takes(
         assert found.query == taken
 
 
+@example("$eq", 2**53 + 1, None)
+@example("$gte", 2**53 + 3, None)
+@example("$lte", -(2**53) - 3, None)
 @given(st.sampled_from(["$eq", "$gt", "$gte", "$lt", "$lte"]), numbers, numbers | st.none())
 def test_the_bounds_of_a_number_lie_outside(operator: str, operand: float, other: float | None) -> None:
     value = operand if other is None else other
