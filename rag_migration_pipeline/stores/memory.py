@@ -273,7 +273,7 @@ class MemoryStore(VectorStore):
     @property
     def _space(self) -> _Space:
         if self._open_space is None:
-            raise StoreRequestError(f"{self.address} was closed.", todo="Open the store again.", address=self.address)
+            raise StoreRequestError(f"{self.address} was closed.", todo="Open the store again.", concerns_all=True)
         return self._open_space
 
     def _collection(self, name: str) -> _Collection:

@@ -110,13 +110,17 @@ class Connection:
 
         what = what or rpc
         if self._is_closed:
-            raise StoreRequestError(f"{what} at {self.address} failed: the store is closed.", todo="Open it again.")
+            raise StoreRequestError(
+                f"{what} at {self.address} failed: the store is closed.", todo="Open it again.", concerns_all=True
+            )
         try:
             answer = getattr(self._stub, rpc)(request, timeout=timeout_s or self.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc(error, what, self.address) from error
         except ValueError as error:  # grpc refuses a channel that another thread closed meanwhile
-            raise StoreRequestError(f"{what} at {self.address} failed: {error}.", todo="Open it again.") from error
+            raise StoreRequestError(
+                f"{what} at {self.address} failed: {error}.", todo="Open it again.", concerns_all=True
+            ) from error
         refusal = from_status(getattr(answer, "status", answer), what, self.address, is_lite=self.is_lite)
         if refusal is not None:
             raise refusal

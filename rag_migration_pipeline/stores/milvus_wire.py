@@ -170,7 +170,9 @@ def is_readable(column: Column) -> bool:
 
 def _element(column: Column) -> FieldType:
     if column.element_type is None:
-        raise StoreRequestError(f"array field {column.name!r} has no element type.", todo="Recreate the collection.")
+        raise StoreRequestError(
+            f"array field {column.name!r} has no element type.", todo="Recreate the collection.", concerns_all=True
+        )
     return column.element_type
 
 

@@ -110,7 +110,7 @@ def test_a_retried_load_names_every_record_again(make_scene: MakeScene) -> None:
 
 
 def test_a_filter_and_rejections_are_counted_apart(make_scene: MakeScene) -> None:
-    scene = make_scene(12, options={**QUICK, "max_rejected": 2, "filter": {"kind": "even"}})
+    scene = make_scene(12, options={**QUICK, "max_rejected": 2, "filter": {"kind": "even"}, "push_down": False})
     poison(scene, 6, 7)
     result = scene.migrate()
     assert result.success, failures(result)
