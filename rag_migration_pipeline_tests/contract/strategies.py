@@ -62,8 +62,12 @@ def columns(
     if vector.kind is VectorKind.MULTI:
         one = st.lists(one, min_size=1, max_size=4).map(np.stack)
     elif vector.kind is VectorKind.SPARSE:
-        indices = st.integers(0, 2**32 - 1) | st.integers(0, 5)
-        one = st.dictionaries(indices, elements, max_size=5).map(lambda entries: (list(entries), [*entries.values()]))
+        indices = st.integers(0, capabilities.max_sparse_index) | st.integers(0, 5)
+        least = 0
+        if not capabilities.has_any_sparse_weights:
+            least, elements = 1, elements.map(lambda weight: abs(weight) or 1.0)
+        entries = st.dictionaries(indices, elements, min_size=least, max_size=5)
+        one = entries.map(lambda drawn: (list(drawn), [*drawn.values()]))
     if is_partial and capabilities.has_partial_vectors:
         one = st.none() | one
     return st.lists(one, min_size=count, max_size=count).map(lambda rows: column_of(vector, rows))

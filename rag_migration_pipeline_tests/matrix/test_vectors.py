@@ -12,8 +12,9 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
+from pymilvus import MilvusClient
 
-from rag_migration_pipeline.errors import ValidationError
+from rag_migration_pipeline.errors import RecordRejectedError, ValidationError
 from rag_migration_pipeline.records import (
     CollectionSpec,
     DenseColumn,
@@ -27,6 +28,7 @@ from rag_migration_pipeline.records import (
     VectorSpec,
     id_text,
 )
+from rag_migration_pipeline.spec import Migration, MigrationOptions
 from rag_migration_pipeline.steps.context import MigrationContext, open_migration
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.load import pack_batch
@@ -36,6 +38,7 @@ from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.steps.validate import prove_range, validate_batches
 from rag_migration_pipeline.stores import memory
 from rag_migration_pipeline.stores.memory import MemorySettings, forget_space
+from rag_migration_pipeline.stores.milvus import MilvusSettings
 from rag_migration_pipeline.stores.qdrant_edge import QdrantEdgeSettings
 from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings
 from rag_migration_pipeline.vectors import converted
@@ -326,3 +329,69 @@ def test_every_kind_of_vector_travels_through_dagster(tmp_path: Path) -> None:
             assert_at_home(home, returned, has_half=True)
         finally:
             forget_space(settings.name)
+
+
+# -- numbers that not every store has ------------------------------------------------------------------------------
+
+
+def with_odd_numbers() -> tuple[CollectionSpec, RecordBatch]:
+    """Return nine records under metrics that normalise nothing, three of them with NaN or infinite components."""
+    dense, tokens = replace(TEXT, metric=Metric.DOT), replace(TOKENS, metric=Metric.L2)
+    spec = CollectionSpec("odd", (dense, tokens, WORDS), frozenset(IdKind))
+    batch = made.records(spec, 9)
+    rows: dict[str, tuple[int, Any]] = {
+        "text": (1, np.float32([1, np.nan, np.inf, -np.inf, 0, -0.0])),
+        TOKENS.name: (4, np.float32([[1, 2, 3, 4, 5], [0, 0, np.nan, 0, 0]])),
+        WORDS.name: (7, (np.array([3, 1], np.uint32), np.float32([np.inf, 1]))),
+    }
+    columns = {name: made.with_row(batch.vectors[name], row, value) for name, (row, value) in rows.items()}
+    return spec, batch.with_columns(vectors=columns)
+
+
+@every_form
+def test_nan_and_infinities_arrive_where_the_target_keeps_them_and_are_set_aside_elsewhere(
+    form: str, open_place: Callable[[str], Place], tmp_path: Path
+) -> None:
+    home, there = open_place("memory"), open_place(form)
+    spec, given = with_odd_numbers()
+    start = replace(spec, name=fresh_name())
+    home.store.create(start)
+    home.door.raw_write(start.name, given)
+    if there.store.capabilities.has_non_finite_vectors:
+        arrived, report = move(home, start.name, there, tmp_path)
+        assert report.is_proven
+        returned, _ = move(there, arrived, home, tmp_path)
+        assert_same_records(given, home.door.raw_read(returned), spec, memory.CAPABILITIES)
+        return
+    with pytest.raises(RecordRejectedError) as caught:
+        move(home, start.name, there, tmp_path)
+    rejected = {item.record_id: item.reason for item in caught.value.facts["rejections"]}
+    assert rejected.keys() == {given.ids[row] for row in (1, 4, 7)}
+    assert all("NaN or infinite" in reason for reason in rejected.values())
+
+
+@pytest.mark.server
+def test_zero_vectors_that_a_search_never_finds_are_counted_in_the_report(milvus_server: Any, tmp_path: Path) -> None:
+    home = MemorySettings(name="zero vectors")
+    there = MilvusSettings(host=milvus_server.host, port=milvus_server.port)
+    name = f"zeros_{fresh_name()}"
+    values = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]] * np.float32([[1], [0], [1], [0], [1], [1]])
+    with home.open(create=True) as source, there.open(create=True) as target:
+        try:
+            source.create(CollectionSpec(name, (VectorSpec(4, Metric.COSINE),), frozenset({IdKind.INT64})))
+            source.upsert(name, RecordBatch([*range(6)], {"": DenseColumn(values)}, [{}] * 6))
+            migration = Migration("zeros", home, name, there, name, MigrationOptions(range_count=4))
+            with open_migration(migration, tmp_path, plan=True) as context:
+                for entry in context.manifest.ranges:
+                    migrate_range(context, entry.key)
+                report = prove_collection(context)
+            assert report.is_proven
+            assert len(report.notes) == 1
+            assert report.notes[0].startswith("2 zero vectors under cosine")
+            client = MilvusClient(f"http://{there.host}:{there.port}")
+            found = client.search(name, data=[[1.0, 1.0, 1.0, 1.0]], limit=6, consistency_level="Strong")
+            client.close()
+            assert {hit["id"] for hit in found[0]} == {0, 2, 4, 5}, "if the others are found, the note is wrong"
+        finally:
+            target.drop(name)
+            forget_space(home.name)
