@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from rag_migration_pipeline.errors import (
@@ -14,6 +15,7 @@ from rag_migration_pipeline.errors import (
     RecordRejectedError,
     SchemaCompatibilityError,
     SpecError,
+    ValidationError,
 )
 from rag_migration_pipeline.events import BatchDone, FieldsDeprecated
 from rag_migration_pipeline.ids import NAMESPACE, derived_uuid
@@ -25,9 +27,11 @@ from rag_migration_pipeline.spec import migration_from_spec
 from rag_migration_pipeline.steps.lookup import source_ids_of, target_ids_of
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.range import migrate_range
+from rag_migration_pipeline.steps.replay import replay
+from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.steps.transform import transform_batches
 from rag_migration_pipeline.stores.base import VectorStore
-from rag_migration_pipeline_tests.steps.support import World, numbered, records, spec_of
+from rag_migration_pipeline_tests.steps.support import World, numbered, records, spec_of, with_faults
 from rag_migration_pipeline_tests.unit.test_mapping import FEATURES
 
 NAME = "6f1d6f0e-52a4-4ba1-9f0a-4d5d5a2f3d4e"
@@ -146,6 +150,26 @@ def test_a_mapped_record_that_the_target_refuses_is_kept_as_it_was_read(world: W
     assert list(stored.records.payloads) == [{"ref": 5}, payloads[1], payloads[4]]
 
 
+def test_a_repaired_record_is_mapped_when_it_is_replayed(world: World) -> None:
+    payloads: list[Payload] = [{"ref": f"x{n}", "n": "six" if n in (2, 6) else str(n)} for n in range(8)]
+    fill(world, payloads)
+    mapping = {"transforms": {"n": "int"}, "field_mapping": {"n": "m"}}
+    migration = world.migration(mapping=mapping, ids=from_field(), max_rejected=2, range_count=10)
+    assert world.run(migration)[1].rejected == 2
+    with world.opened(migration, plan=False) as context:
+        path = context.state.quarantine(context.manifest.ranges[0].key)
+        frame = pd.read_feather(path)
+        frame["payload"] = frame["payload"].str.replace("six", "6").str.replace("x2", "x3")
+        frame.to_feather(path)
+        report = replay(context, path)
+    assert report.loaded == 1
+    (still,) = report.rejections
+    assert still.record_id == "r002"
+    assert "the id 'string:x3' in the target is that of 'string:r003'" in still.reason
+    assert held(world.b)["x6"] == ({"ref": "x6", "m": 6}, "text 6")
+    assert held(world.b)["x3"] == ({"ref": "x3", "m": 3}, "text 3")
+
+
 def test_deprecated_fields_are_told(world: World) -> None:
     fill(world, [{"old": 1}, {"new": 2}, {"old": 3}])
     world.run(world.migration(mapping={"deprecated": {"old": {"use": "new"}}}))
@@ -222,6 +246,28 @@ def test_values_that_only_look_alike_stay_apart(world: World, values: list[Any])
     assert world.run(world.migration(ids=from_field()))[1].is_proven
     assert set(held(world.b)) == set(values)
     assert {type(record_id) for record_id in held(world.b)} == {type(value) for value in values}
+
+
+def test_the_proof_reads_one_field_and_no_vectors(world: World) -> None:
+    fill(world, [{"ref": f"x{n}"} for n in range(9)])
+    seen: set[str] = set()
+    source = with_faults(world.source, lambda _store, operation: seen.add(operation))
+    for ids, has_scan in ((from_field(), False), (from_field("meta.ref"), True)):
+        seen.clear()
+        with world.opened(replace(world.migration(ids=ids), source=source)):
+            assert ("scan" in seen or "read_range" in seen) is has_scan
+            assert "iter_field" in seen
+
+
+def test_a_field_that_changes_after_the_plan_so_that_ids_meet_is_found_by_the_proof(world: World) -> None:
+    fill(world, [{"ref": f"x{n}"} for n in range(8)])
+    migration = world.migration(ids=from_field())
+    with world.opened(migration) as context:
+        world.a.upsert("docs", replace(records(["r007"]), payloads=[{"ref": "x0"}]))
+        for entry in context.manifest.ranges:
+            migrate_range(context, entry.key)
+        with pytest.raises(ValidationError, match="changed"):
+            prove_collection(context)
 
 
 def test_a_transform_that_makes_values_meet_is_found_before_the_first_write(world: World) -> None:
