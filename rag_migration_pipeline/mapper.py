@@ -8,7 +8,6 @@ The payloads that come in are never changed. Objects inside them are copied wher
 user's callable sees a whole record, all of it is copied first.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +15,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.hooks import call_hook
+from rag_migration_pipeline.hooks import call_hook, own_copy
 from rag_migration_pipeline.mapping import MappingChain, SchemaMapping
 from rag_migration_pipeline.mapping_checks import id_source
 from rag_migration_pipeline.mapping_fields import (
     Operation,
     Work,
     as_id,
-    converted,
+    converter,
     default_operation,
     move_operation,
     record_operation,
@@ -83,7 +82,7 @@ class Mapper:
             SpecError: A hook raised, or returned something else than a batch of the same records.
         """
         if self.mapping.pre_hooks:
-            batch = batch.with_columns(payloads=[copy.deepcopy(payload) for payload in batch.payloads])
+            batch = batch.with_columns(payloads=[own_copy(payload) for payload in batch.payloads])
         for hook in self.mapping.pre_hooks:
             batch = call_hook(hook, batch)
         work = Work(batch, is_deep=self._is_deep)
@@ -112,7 +111,7 @@ class Mapper:
         value = read(payload, self.id_path)
         for text, transform in self.mapping.transforms.items():
             if value is not MISSING and parse_path(text) == self.id_path:
-                value = converted(transform, value)
+                value = converter(transform)(value)
         return as_id(value, self.id_path, self.mapping.id_kind)
 
 

@@ -4,7 +4,6 @@ Belongs here: leaving out, converting, moving, filling fields. Does not belong h
 callables on whole records (``hooks.py``).
 """
 
-import copy
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from rag_migration_pipeline.conversions import Conversion, parse_conversion
-from rag_migration_pipeline.hooks import Record, call_per_record, refuse_foreign
+from rag_migration_pipeline.hooks import Record, call_per_record, own_copy, refuse_foreign
 from rag_migration_pipeline.mapping import NOW, DefaultOnError, Function, IdKind, OnError, SchemaMapping, Transform
 from rag_migration_pipeline.mapping_checks import id_source
 from rag_migration_pipeline.paths import MISSING, FieldPath, Role, parse_path, put, read, replace, take
@@ -26,7 +25,7 @@ class Work:
     def __init__(self, batch: RecordBatch, *, is_deep: bool) -> None:
         self.ids = list(batch.ids)
         self.payloads: list[Payload] = (
-            [copy.deepcopy(payload) for payload in batch.payloads] if is_deep else [dict(p) for p in batch.payloads]
+            [own_copy(payload) for payload in batch.payloads] if is_deep else [dict(p) for p in batch.payloads]
         )
         self.documents: list[str | None] = list(batch.documents or [None] * len(batch))
         self.rows: Sequence[int] = range(len(batch))
@@ -107,6 +106,7 @@ def transform_operation(path: FieldPath, transform: Transform, policy: OnError) 
     """Return what applies a transform to all records that have the field."""
     fallback = transform.on_error if isinstance(transform.on_error, DefaultOnError) else None
     own = transform.on_error if isinstance(transform.on_error, OnError) else policy
+    convert = converter(transform)
 
     def operation(work: Work) -> None:
         for row in work.rows:
@@ -116,11 +116,11 @@ def transform_operation(path: FieldPath, transform: Transform, policy: OnError) 
                 if value is MISSING:
                     continue
                 try:
-                    value = converted(transform, value)
+                    value = convert(value)
                 except ValueError:
                     if fallback is None:
                         raise
-                    value = copy.deepcopy(fallback.default)
+                    value = own_copy(fallback.default)
                 if path.role is Role.DOCUMENT:
                     work.documents[row] = _as_document(value)
                 elif len(path.keys) == 1:
@@ -143,22 +143,24 @@ def _value(work: Work, row: int, path: FieldPath) -> Any:
     return read(work.payloads[row], path)
 
 
-def converted(transform: Transform, value: Any) -> Any:
-    """Return a value after all steps of a transform.
+def converter(transform: Transform) -> Callable[[Any], Any]:
+    """Return all steps of a transform in one; it raises ValueError with the reason where one of them fails."""
+    steps = transform.apply
+    is_foreign = not all(isinstance(step, Conversion) for step in steps)
 
-    Raises:
-        ValueError: A step refuses it, raises, or the result has no JSON form.
-    """
-    for step in transform.apply:
-        try:
-            value = step(value)
-        except ValueError as error:
-            raise ValueError(f"{step.name}: {str(error)[:200]}") from error
-        except Exception as error:
-            raise ValueError(f"{step.name} raised {type(error).__name__}: {str(error)[:200]}") from error
-    if not all(isinstance(step, Conversion) for step in transform.apply):
-        refuse_foreign(value)
-    return value
+    def convert(value: Any) -> Any:
+        for step in steps:
+            try:
+                value = step(value)
+            except ValueError as error:
+                raise ValueError(f"{step.name}: {str(error)[:200]}") from error
+            except Exception as error:
+                raise ValueError(f"{step.name} raised {type(error).__name__}: {str(error)[:200]}") from error
+        if is_foreign:
+            refuse_foreign(value)
+        return value
+
+    return convert
 
 
 # -- places ---------------------------------------------------------------------------------------------------
@@ -284,7 +286,7 @@ def default_operation(mapping: SchemaMapping, now: datetime) -> Operation:
                     if path.role is Role.DOCUMENT:
                         work.documents[row] = value if work.documents[row] is None else work.documents[row]
                     elif read(payload, path) is MISSING:
-                        put(payload, path.keys, copy.deepcopy(value))
+                        put(payload, path.keys, own_copy(value))
             except ValueError as error:
                 work.fail(row, str(error), mapping.on_error)
 

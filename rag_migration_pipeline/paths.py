@@ -126,6 +126,8 @@ def take(payload: Payload, path: FieldPath) -> list[tuple[str, Any]]:
     Raises:
         ValueError: The path leads into something that is no object.
     """
+    if len(path.keys) == 1 and not path.has_star:
+        return [(path.keys[0], payload.pop(path.keys[0]))] if path.keys[0] in payload else []
     taken = [] if path.whole is None else _take_whole(payload, path.whole, has_star=path.has_star)
     if taken and not path.has_star:
         return taken

@@ -260,6 +260,8 @@ def test_a_callable_counts_by_name_and_code() -> None:
     ones = [callable_fingerprint(function) for function in (add(1), add(1), add(2), add(1, "-"), lambda value: value)]
     assert ones[0] == ones[1]
     assert len(set(ones)) == 4
+    texts = {callable_fingerprint(function) for function in (lambda value: value + "a", lambda value: value + "b")}
+    assert len(texts) == 2, "constants count"
     assert callable_fingerprint(functools.partial(int, base=2)) != callable_fingerprint(functools.partial(int, base=8))
     assert callable_fingerprint(len).startswith("builtins:len#")
 
