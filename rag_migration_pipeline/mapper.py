@@ -177,11 +177,18 @@ def recorded_version(spec: CollectionSpec) -> int | None:
     )
 
 
+def made_version(mapping: SchemaMapping | MappingChain | None, recorded: int | None) -> int | None:
+    """Return the schema version that comes out of a mapping, or None; without a mapping, the recorded one."""
+    if mapping is None:
+        return recorded
+    return mapping.final_version if isinstance(mapping, MappingChain) else mapping.version
+
+
 def with_version(spec: CollectionSpec, mapping: SchemaMapping | MappingChain | None) -> CollectionSpec:
     """Return a target's spec with the schema version that a mapping makes; none where a mapping names none."""
     if mapping is None:
         return spec
-    version = mapping.final_version if isinstance(mapping, MappingChain) else mapping.version
+    version = made_version(mapping, None)
     kept = {key: value for key, value in spec.metadata.items() if key != SCHEMA_VERSION_KEY}
     return replace(spec, metadata=kept if version is None else {**kept, SCHEMA_VERSION_KEY: version})
 

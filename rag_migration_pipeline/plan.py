@@ -15,7 +15,7 @@ from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityErro
 from rag_migration_pipeline.ids import IdRule, find_collisions
 from rag_migration_pipeline.inference import profile_batches
 from rag_migration_pipeline.mapper import MappingPlan, plan_mapping, recorded_version, with_version
-from rag_migration_pipeline.mapping_verdicts import mapping_verdicts
+from rag_migration_pipeline.mapping_verdicts import mapping_verdicts, version_verdicts
 from rag_migration_pipeline.profile import Sample, profile_records
 from rag_migration_pipeline.records import (
     CollectionInfo,
@@ -192,6 +192,7 @@ def _verdicts(migration: Migration, sides: Sides, wrong_fields: Sequence[str]) -
         *vector_verdicts(sides),
         *record_verdicts(sides),
         *collection_verdicts(sides),
+        *version_verdicts(migration.options.mapping, sides),
         *mapping_verdicts(planned_mapping(migration, sides.source, datetime.now(UTC))),
     ]
 

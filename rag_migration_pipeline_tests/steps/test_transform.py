@@ -414,3 +414,22 @@ def test_a_mapping_without_a_version_leaves_none_with_the_target(world: World) -
     fill(world, [{"a": 1}])
     world.run(world.migration(mapping={"field_mapping": {"a": "b"}}))
     assert world.b.describe("docs").spec.metadata == {}
+
+
+def test_records_of_another_version_are_refused_by_a_target_that_records_one(world: World) -> None:
+    fill(world, [{"a": 1}])
+    world.b.create(replace(spec_of("docs"), metadata={SCHEMA_VERSION_KEY: 3}))
+    with pytest.raises(SchemaCompatibilityError, match="schema version: the target records 3, the records are of 2"):
+        world.run(world.migration(mapping={"version": 2}))
+    assert world.run(world.migration(mapping={"version": 3}))[1].is_proven
+
+
+def test_the_plan_says_what_a_mapping_takes_away(world: World) -> None:
+    fill(world, [{"a": 1, "b": 2, "c": 3}])
+    mapping = {"version": 4, "exclude_fields": ["a"], "deprecated": {"b": {"drop_at": 4}}}
+    with world.opened(world.migration(mapping=mapping, ids=from_field("c"))) as context:
+        found = {verdict.subject: (verdict.level.value, verdict.how) for verdict in context.manifest.plan.verdicts}
+    assert found["mapping of id"] == ("note", "from the field 'c'")
+    assert found["mapping of a"] == found["mapping of b"] == ("note", "left out")
+    assert found["schema version"] == ("exact", "4, kept in the target's metadata")
+    assert "field a" not in found, "the other verdicts are on the records as they are mapped"
