@@ -5,6 +5,7 @@ Does not belong here: the translation of settings between stores.
 """
 
 from rag_migration_pipeline.names import NameRule, original_name, suggest_name, translate_name
+from rag_migration_pipeline.settings import Fate, SettingNote
 from rag_migration_pipeline.verdicts import Level, Sides, Verdict
 
 
@@ -64,10 +65,22 @@ def _schema_verdicts(sides: Sides) -> list[Verdict]:
 
 
 def _setting_verdicts(sides: Sides) -> list[Verdict]:
-    verdicts = []
-    for key, value in sides.source.settings.items():
-        if key in sides.target.settings and sides.target.settings[key] == value:
-            verdicts.append(Verdict(f"setting {key}", Level.EXACT, "carried"))
-        else:
-            verdicts.append(Verdict(f"setting {key}", Level.NOTE, "not carried", "the target has settings of its own"))
-    return verdicts
+    """Return what becomes of the source's settings; an existing target keeps its own."""
+    if sides.is_new:
+        return [_setting_verdict(note, sides) for note in sides.settings]
+    reason = "the target collection is there already and keeps its own"
+    same = {key for key, value in sides.source.settings.items() if sides.target.settings.get(key) == value}
+    return [
+        Verdict(f"setting {key}", Level.EXACT, "the same there")
+        if key in same
+        else Verdict(f"setting {key}", Level.NOTE, Fate.LEFT, reason)
+        for key in sides.source.settings
+    ]
+
+
+def _setting_verdict(note: SettingNote, sides: Sides) -> Verdict:
+    held = sides.target.settings.get(note.name)
+    if note.fate is Fate.LEFT and held is not None and held == sides.source.settings.get(note.name):
+        return Verdict(f"setting {note.name}", Level.EXACT, Fate.CARRIED)  # with the typed field that it needs
+    level = Level.EXACT if note.fate is Fate.CARRIED else Level.NOTE
+    return Verdict(f"setting {note.name}", level, note.fate, note.detail)

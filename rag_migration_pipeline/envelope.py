@@ -74,7 +74,8 @@ def layout_of(
         document_key: The store's setting of that name.
         has_envelope: Whether records that are written get an envelope; those that have one are read with it always.
     """
-    typed = {item.name for item in spec.fields if item.type == "string"}
+    has_typed_text = capabilities.has_typed_text_fields  # elsewhere a field of the spec is an index, and forces nothing
+    typed = {item.name for item in spec.fields if item.type == "string"} if has_typed_text else set()
     reserved = set(capabilities.payload.reserved_keys) | ({ENVELOPE_KEY} if has_envelope else set())
     reserved |= {name for name in (spec.id_field, spec.settings.get("vector_field")) if name}
     reserved |= set(spec.settings.get("vector_fields", {}).values())

@@ -27,6 +27,7 @@ from rag_migration_pipeline.records import (
     id_kind,
     id_text,
 )
+from rag_migration_pipeline.settings import indexed_fields, translate_settings
 from rag_migration_pipeline.spec import Conflict, Migration
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.target_fields import parse_target_fields, refuse_other_fields, with_fields
@@ -128,6 +129,7 @@ def make_plan(
         routes=routes,
         id_mapping=map_ids(ids, layout.id_rule),
         profile=profile_records(sample.batches, layout, spec, routes, target_capabilities, screen_payload),
+        settings=() if target is not None else translate_settings(source.spec, routes, target_capabilities)[1],
     )
     facts = PlanFacts(
         with_consent(_verdicts(migration, sides, wrong), migration.options.accept_lossy),
@@ -263,7 +265,8 @@ def _new_target(
     """Return the spec of a target collection that holds these ids, with the source's vectors and user metadata."""
     key = migration.target.document_key
     length = capabilities.max_text_field_bytes
-    fields: tuple[FieldSpec, ...] = ()
+    # Under a mapping the fields may have other names.
+    fields = indexed_fields(source, capabilities) if migration.options.mapping is None else ()
     if capabilities.has_typed_text_fields:
         names = (key, ENVELOPE_KEY) if migration.options.envelope else (key,)
         fields = tuple(FieldSpec(name, "string", max_length_bytes=length) for name in names)
@@ -275,7 +278,7 @@ def _new_target(
         vectors=tuple(route.target for route in routes if route.target is not None),
         id_kinds=kinds,
         fields=fields,
-        settings={},
+        settings=translate_settings(source, routes, capabilities)[0],
         id_field=None,
         max_id_length_bytes=_id_length(ids, capabilities) if IdKind.STRING in kinds else None,
     )

@@ -23,6 +23,7 @@ from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.ids import IdRule
 from rag_migration_pipeline.inference import KeyProfile, SchemaProfile
 from rag_migration_pipeline.records import CollectionSpec, RecordId, id_text
+from rag_migration_pipeline.settings import SettingNote
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.vector_choice import VectorRoute
 
@@ -114,6 +115,7 @@ class Sides:
         routes: Where each vector of the source goes.
         id_mapping: How the ids are written.
         profile: What the records hold.
+        settings: What becomes of the source's settings in a new target.
     """
 
     source: CollectionSpec
@@ -124,6 +126,7 @@ class Sides:
     routes: tuple[VectorRoute, ...]
     id_mapping: IdMapping
     profile: RecordProfile
+    settings: tuple[SettingNote, ...] = ()
 
     @property
     def has_envelope(self) -> bool:

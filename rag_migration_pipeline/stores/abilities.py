@@ -108,6 +108,7 @@ ROWS: Mapping[str, Callable[[Capabilities], str]] = {
     "lists": _lists,
     "nested objects": lambda held: _yes(held.payload.has_nested),
     "dates, bytes, decimals, UUIDs, tuples, sets": lambda held: "yes" if held.payload.has_typed else "natural form",
+    "payload indexes on request": lambda held: _names(held.indexed_types),
     "reserved payload keys": lambda held: _names(f"`{key}`" for key in held.payload.reserved_keys),
     "largest payload": _payload_size,
     "ranges are read by": lambda held: "key" if held.reads_by_key_order else "list of ids",

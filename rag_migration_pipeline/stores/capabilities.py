@@ -238,6 +238,7 @@ class Capabilities:
         has_partitions: A collection's records are in named partitions (`RecordBatch.partitions`).
         has_typed_text_fields: Document and envelope need typed text fields in the schema (non-null, in UTF-8 bytes).
         max_text_field_bytes: Capacity of such a field.
+        indexed_types: Types of payload fields of which the store makes an index when it is asked to.
         fields: Typed payload fields that a collection can be given; None where payloads are free.
         max_id_length_bytes: Longest string id in bytes of UTF-8.
         reads_by_key_order: Ranges are read by key from start to stop; otherwise by the manifest's list of ids.
@@ -273,6 +274,7 @@ class Capabilities:
     has_partitions: bool = False
     has_typed_text_fields: bool = False
     max_text_field_bytes: int | None = None
+    indexed_types: frozenset[str] = frozenset()
     fields: FieldRules | None = None
     max_id_length_bytes: int | None = None
     has_empty_string_id: bool = True

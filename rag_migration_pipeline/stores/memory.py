@@ -62,6 +62,7 @@ CAPABILITIES = Capabilities(
     has_partial_vectors=True,
     has_non_finite_vectors=True,
     has_documents=True,
+    indexed_types=frozenset({"string", "int", "float", "bool", "datetime", "uuid", "geo"}),  # remembered, not made
     has_partitions=True,
     concurrent_readers=4,
     concurrent_writers=4,

@@ -19,19 +19,16 @@ from rag_migration_pipeline.errors import (
     StoreRequestError,
 )
 from rag_migration_pipeline.records import (
-    DEFAULT_VECTOR,
     CollectionInfo,
     CollectionSpec,
-    VectorKind,
-    VectorSpec,
 )
 from rag_migration_pipeline.stores import qdrant_schema as schema
+from rag_migration_pipeline.stores import qdrant_tuning as tuning
 from rag_migration_pipeline.stores.qdrant_errors import driver_errors
 from rag_migration_pipeline.stores.qdrant_reading import KeyedStore, PointTransport
 from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings, settings_from_locator
 from rag_migration_pipeline.stores.qdrant_transports import LocalTransport
 from rag_migration_pipeline.stores.shared_handles import SharedHandles
-from rag_migration_pipeline.vectors import FLOAT32
 
 __all__ = ["QdrantFolderStore", "QdrantSettings", "QdrantStore", "settings_from_locator"]
 
@@ -91,7 +88,12 @@ class QdrantStore(KeyedStore):
         config = info.config.model_dump(mode="json", exclude_none=True)
         metadata = config.pop("metadata", {})
         parameters = config.get("params", {})
-        indexes = {name: str(index.data_type) for name, index in (info.payload_schema or {}).items()}
+        schemas = info.payload_schema or {}
+        indexes = {name: str(index.data_type) for name, index in schemas.items()}
+        tuned = {
+            name: indexes[name] if index.params is None else index.params.model_dump(mode="json", exclude_none=True)
+            for name, index in schemas.items()
+        }
         spec = CollectionSpec(
             name=collection,
             vectors=schema.vectors_from_config(
@@ -101,7 +103,7 @@ class QdrantStore(KeyedStore):
             ),
             id_kinds=schema.ID_KINDS,
             fields=schema.fields_from_schema(indexes),
-            settings=config,
+            settings=tuning.settings_from_config(config, tuned),
             metadata=metadata,
         )
         return CollectionInfo(spec, self.count(collection))
@@ -113,17 +115,12 @@ class QdrantStore(KeyedStore):
         schema.check_creatable(spec, self.capabilities)
         if self.exists(spec.name):
             raise self._exists_error(spec.name)
-        params = {v.name: _vector_params(models, v) for v in spec.vectors if not schema.is_sparse(v)}
-        sparse = {v.name: _sparse_params(models, v) for v in spec.vectors if schema.is_sparse(v)}
+        arguments = tuning.creation_arguments(models, spec)
         with self._calling("create", spec.name) as client:
-            client.create_collection(
-                spec.name,
-                vectors_config=params[DEFAULT_VECTOR] if list(params) == [DEFAULT_VECTOR] else params,
-                sparse_vectors_config=sparse or None,
-                metadata=dict(spec.metadata) or None,
-            )
+            client.create_collection(spec.name, metadata=dict(spec.metadata) or None, **arguments)
         self.forget_spec(spec.name)
-        self._create_indexes(spec.name, schema.indexes_for(spec))
+        kinds = schema.indexes_for(spec).items()
+        self._create_indexes(spec.name, {key: tuning.index_schema(models, spec, key, kind) for key, kind in kinds})
 
     def _exists_error(self, collection: str) -> CollectionExistsError:
         return CollectionExistsError(
@@ -132,11 +129,11 @@ class QdrantStore(KeyedStore):
             collection=collection,
         )
 
-    def _create_indexes(self, collection: str, indexes: dict[str, str]) -> None:
+    def _create_indexes(self, collection: str, indexes: dict[str, Any]) -> None:
         """Make payload indexes."""
-        for name, kind in indexes.items():
+        for name, wanted in indexes.items():
             with self._calling("index", collection) as client:
-                client.create_payload_index(collection, name, field_schema=kind, wait=True)
+                client.create_payload_index(collection, name, field_schema=wanted, wait=True)
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
@@ -144,20 +141,6 @@ class QdrantStore(KeyedStore):
         with self._calling("drop", collection) as client:
             if client.collection_exists(collection):
                 client.delete_collection(collection)
-
-
-def _vector_params(models: Any, vector: VectorSpec) -> Any:
-    comparator = models.MultiVectorComparator.MAX_SIM
-    return models.VectorParams(
-        size=vector.dimension,
-        distance=models.Distance(schema.DISTANCES[vector.metric]),
-        multivector_config=models.MultiVectorConfig(comparator=comparator) if vector.kind is VectorKind.MULTI else None,
-        datatype=None if vector.dtype == FLOAT32 else models.Datatype(vector.dtype),
-    )
-
-
-def _sparse_params(models: Any, vector: VectorSpec) -> Any:
-    return models.SparseVectorParams(modifier=models.Modifier(vector.modifier) if vector.modifier else None)
 
 
 @dataclass(frozen=True)
@@ -213,7 +196,7 @@ class QdrantFolderStore(QdrantStore):
         with self._handle.lock, super()._calling(operation, collection) as client:
             yield client
 
-    def _create_indexes(self, collection: str, indexes: dict[str, str]) -> None:
+    def _create_indexes(self, collection: str, indexes: dict[str, Any]) -> None:
         """Local mode has no payload indexes (and warns)."""
 
     def close(self) -> None:

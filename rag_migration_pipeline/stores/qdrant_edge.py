@@ -35,10 +35,9 @@ from rag_migration_pipeline.records import (
     Payload,
     RecordBatch,
     RecordId,
-    VectorKind,
-    VectorSpec,
 )
 from rag_migration_pipeline.stores import qdrant_schema as schema
+from rag_migration_pipeline.stores import qdrant_tuning as tuning
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.qdrant_edge_folder import (
     CONFIG_FILE,
@@ -244,7 +243,7 @@ class QdrantEdgeStore(KeyedStore):
                 vectors=schema.vectors_from_config(config.get("vectors"), config.get("sparse_vectors")),
                 id_kinds=schema.ID_KINDS,
                 fields=schema.fields_from_schema(indexes),
-                settings=config,
+                settings=tuning.settings_from_config(config, indexes),
                 metadata=ours.get("metadata", {}),
             )
         return CollectionInfo(spec, self.count(collection))
@@ -261,13 +260,10 @@ class QdrantEdgeStore(KeyedStore):
                 collection=spec.name,
             )
         with driver_errors(self.address, "create", spec.name):
-            config = qdrant_edge.EdgeConfig(
-                vectors={v.name: _vector_params(qdrant_edge, v) for v in spec.vectors if not schema.is_sparse(v)},
-                sparse_vectors={v.name: _sparse_params(qdrant_edge, v) for v in spec.vectors if schema.is_sparse(v)},
-            )
+            config = tuning.engine_config(qdrant_edge, spec)
             self.folder.create(spec.name, config, {"metadata": dict(spec.metadata)})
             for name, kind in schema.indexes_for(spec).items():
-                index_type = getattr(qdrant_edge.PayloadSchemaType, kind.capitalize())
+                index_type = tuning.engine_index_type(qdrant_edge, spec, name, kind)
                 self.folder.shard(spec.name).update(qdrant_edge.UpdateOperation.create_field_index(name, index_type))
         self.forget_spec(spec.name)
 
@@ -291,17 +287,3 @@ class QdrantEdgeStore(KeyedStore):
         if folder is not None:
             with driver_errors(self.address, "close"):
                 folders.release(self.settings.path)
-
-
-def _vector_params(qdrant_edge: Any, vector: VectorSpec) -> Any:
-    comparator = qdrant_edge.MultiVectorComparator.MaxSim
-    return qdrant_edge.EdgeVectorParams(
-        size=vector.dimension,
-        distance=getattr(qdrant_edge.Distance, schema.DISTANCES[vector.metric]),
-        multivector_config=qdrant_edge.MultiVectorConfig(comparator) if vector.kind is VectorKind.MULTI else None,
-        datatype=getattr(qdrant_edge.VectorStorageDatatype, vector.dtype.capitalize()),
-    )
-
-
-def _sparse_params(qdrant_edge: Any, vector: VectorSpec) -> Any:
-    return qdrant_edge.EdgeSparseVectorParams(modifier=qdrant_edge.Modifier.Idf if vector.modifier else None)

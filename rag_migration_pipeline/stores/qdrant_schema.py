@@ -91,6 +91,7 @@ def capabilities(form: str) -> Capabilities:
         normalised_metrics=frozenset({Metric.COSINE}),
         vector_tolerance=VECTOR_TOLERANCE,
         max_dimension=MAX_DIMENSION,
+        indexed_types=frozenset() if form == "folder" else frozenset(INDEX_TYPES),
         collection_name_pattern=NAME_PATTERN,
         max_batch_count=10_000,
         # A server takes 32 MB over REST and 64 MB over gRPC by default (service.max_request_size_mb).

@@ -32,6 +32,7 @@ class StoreForm:
         typed_fields: Fields of a schema that the store can be asked for.
         vector_names: Names that vectors can have, where the store has named vectors.
         collection_metadata: Metadata that the store keeps on a collection; empty where it keeps none.
+        index_settings: Settings that a collection can be created with, in the store's words; empty where it has none.
         bulk_count: Records of the law that writes more than one request holds.
         bulk_bytes: Bytes of the law that writes more than one request holds.
         bulk_text_bytes: Size of one text in that law.
@@ -46,6 +47,7 @@ class StoreForm:
     typed_fields: ClassVar[tuple[FieldSpec, ...]] = ()
     vector_names: ClassVar[tuple[str, ...]] = ("text", "Bild 漢字 🜚", "a.b", "x:indices")
     collection_metadata: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    index_settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     bulk_count: ClassVar[int] = 12_000
     bulk_bytes: ClassVar[int] = 40 * 2**20
     bulk_text_bytes: ClassVar[int] = 2**20

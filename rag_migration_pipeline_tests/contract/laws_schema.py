@@ -1,14 +1,14 @@
 """Laws of schemas: what a collection is comes from the store, is what was asked for, or is refused before it exists."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rag_migration_pipeline.errors import CollectionExistsError, SchemaCompatibilityError
-from rag_migration_pipeline.records import CollectionSpec, IdKind, Metric
+from rag_migration_pipeline.records import CollectionSpec, IdKind, Metric, RecordBatch
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline_tests.contract import samples
@@ -97,6 +97,18 @@ class SchemaLaws(StoreForm):
         described = store.describe(spec.name).spec
         assert {field.name: field for field in described.fields} == {field.name: field for field in spec.fields}
         assert dict(described.metadata) == dict(spec.metadata)
+
+    def test_settings_are_what_they_were_asked_to_be_when_a_load_is_finished(
+        self, store: VectorStore, capabilities: Capabilities, create: Create, sample: RecordBatch
+    ) -> None:
+        """A collection has the index settings it was created with, whatever was done to load it fast."""
+        vectors = (samples.vector_spec(capabilities),)
+        spec = create(self.spec_of(capabilities, vectors=vectors, settings=self.index_settings))
+        assert not store.upsert(spec.name, sample).rejections
+        store.finish_loading(spec.name)
+        assert _part_of(self.index_settings, store.describe(spec.name).spec.settings)
+        with store.settings.open(create=True) as another:
+            assert _part_of(self.index_settings, another.describe(spec.name).spec.settings)
 
     def test_the_description_is_plain_data(self, store: VectorStore, filled: CollectionSpec) -> None:
         """Settings and metadata of a description are JSON values, so that a report can hold them."""
@@ -213,3 +225,10 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_json(item) for item in value)
     return value is None or type(value) in (str, int, float, bool)
+
+
+def _part_of(asked: Any, found: Any) -> bool:
+    """Return whether everything that was asked for is found; a store may say more of itself."""
+    if isinstance(asked, Mapping) and isinstance(found, Mapping):
+        return all(key in found and _part_of(value, found[key]) for key, value in asked.items())
+    return bool(asked == found)

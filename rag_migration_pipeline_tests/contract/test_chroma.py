@@ -26,6 +26,15 @@ class ChromaForm(StoreForm):
     bulk_count = 6_000  # above the 5,461 records of one request
     bulk_bytes = 20 * 2**20  # no limit in bytes was met (1.5.9); indexing texts takes seconds
     collection_metadata: ClassVar[dict[str, Any]] = {"purpose": "tests", "number": 1, "share": 0.5, "is_old": False}
+    index_settings: ClassVar[dict[str, Any]] = {
+        "hnsw": {
+            "max_neighbors": 8,
+            "ef_construction": 60,
+            "ef_search": 70,
+            "sync_threshold": 500,
+            "resize_factor": 1.5,
+        }
+    }
 
     @classmethod
     def open_door(cls, settings: StoreSettings, store: VectorStore) -> Door:

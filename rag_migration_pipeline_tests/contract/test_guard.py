@@ -95,6 +95,7 @@ LAWS_OF_EVERY_STORE = [
     "test_several_writers_write_the_same",
     "test_the_address_names_the_store_and_no_collection",
     "test_the_count_is_exact_after_changes",
+    "test_settings_are_what_they_were_asked_to_be_when_a_load_is_finished",
     "test_the_description_is_plain_data",
     "test_the_documented_abilities_are_the_stores_own",
     "test_two_opened_stores_see_each_others_writes",

@@ -26,6 +26,7 @@ class TestMemory(Laws):
         FieldSpec("title", "string", is_nullable=True, max_length_bytes=200),
         FieldSpec("tags", "array", element_type="string"),
     )
+    index_settings: ClassVar = {"carried": {"hnsw_config": {"m": 8}}}
     collection_metadata: ClassVar = {"purpose": "tests", "nested": {"list": [1, None]}}
 
     @pytest.fixture(scope="class")

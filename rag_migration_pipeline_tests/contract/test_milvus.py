@@ -30,6 +30,9 @@ class MilvusForm(StoreForm):
         FieldSpec("is_public", "bool"),
     )
     collection_metadata: ClassVar[dict[str, Any]] = {"purpose": "tests", "nested": {"list": [1, None]}}
+    index_settings: ClassVar[dict[str, Any]] = {
+        "indexes": {"vector": {"index_type": "HNSW", "params": {"M": 8, "efConstruction": 60}}},
+    }
 
     @classmethod
     def open_door(cls, settings: StoreSettings, store: VectorStore) -> Door:
@@ -91,6 +94,11 @@ class TestMilvusServer(MilvusForm, ServerStoreLaws):
     """`milvus://` to the real server, 2.3.5."""
 
     label = "Milvus server"
+    index_settings: ClassVar[dict[str, Any]] = {
+        **MilvusForm.index_settings,
+        "consistency_level": "Session",
+        "shards_num": 2,
+    }
     is_server = True
     bulk_text_bytes = 60_000  # the dynamic field holds 64 KiB
 

@@ -25,6 +25,18 @@ from rag_migration_pipeline_tests.contract.laws import EmbeddedStoreLaws, Server
 QDRANT_URL = os.environ.get("QDRANT_URL", "")
 
 
+INDEXED_FIELDS = tuple(
+    FieldSpec(name, kind, is_nullable=True, is_indexed=True)
+    for name, kind in (("title", "string"), ("year", "int"), ("score", "float"), ("is_public", "bool"))
+)
+ENGINE_SETTINGS: dict[str, Any] = {
+    "hnsw_config": {"m": 8, "ef_construct": 60, "full_scan_threshold": 2_000, "on_disk": True},
+    "quantization_config": {"scalar": {"type": "int8", "quantile": 0.75, "always_ram": True}},
+    "on_disk_payload": False,
+    "vectors": {"": {"on_disk": True, "hnsw_config": {"m": 24, "ef_construct": 80}}},
+}
+
+
 class QdrantForm(StoreForm):
     """What all forms of Qdrant share."""
 
@@ -41,12 +53,14 @@ class QdrantServerForm(QdrantForm, ServerStoreLaws):
     """What the forms of Qdrant over the network share."""
 
     is_server = True
-    typed_fields = (
-        FieldSpec("title", "string", is_nullable=True, is_indexed=True),
-        FieldSpec("year", "int", is_nullable=True, is_indexed=True),
-        FieldSpec("score", "float", is_nullable=True, is_indexed=True),
-        FieldSpec("is_public", "bool", is_nullable=True, is_indexed=True),
-    )
+    typed_fields = INDEXED_FIELDS
+    index_settings: ClassVar[dict[str, Any]] = {
+        **ENGINE_SETTINGS,
+        "optimizer_config": {"indexing_threshold": 5_000},
+        "wal_config": {"wal_capacity_mb": 16},
+        "shard_number": 2,
+        "replication_factor": 2,
+    }
 
     @classmethod
     def settings_at(cls, settings: StoreSettings, host: str, ports: Sequence[int]) -> StoreSettings:
@@ -85,6 +99,8 @@ class TestQdrantEdge(QdrantForm, EmbeddedStoreLaws):
     """`qdrant+edge://`: the real engine, embedded."""
 
     label = "Qdrant edge"
+    typed_fields = INDEXED_FIELDS
+    index_settings = ENGINE_SETTINGS
 
     @pytest.fixture(scope="class")
     @classmethod

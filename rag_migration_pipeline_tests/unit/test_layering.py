@@ -24,7 +24,7 @@ ENVELOPE = frozenset({"envelope", "envelope_lengths", "envelope_notes"})
 FIELDS = frozenset({"inference", "target_fields"})
 VERDICTS = frozenset({"collection_verdicts", "profile", "vector_choice", "vector_verdicts", "verdicts"})
 PLAN = VERDICTS | {"ids", "plan", "pushdown", "spec"}
-CORE = MAPPING | ENVELOPE | FIELDS | PLAN | {"arrow", "digests", "quarantine", "receipts", "repairs"}
+CORE = MAPPING | ENVELOPE | FIELDS | PLAN | {"arrow", "digests", "quarantine", "receipts", "repairs", "settings"}
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""
 
