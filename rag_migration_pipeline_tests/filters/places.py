@@ -105,6 +105,12 @@ def kinds_of(form: str) -> Sequence[str]:
     )
 
 
+def pairs() -> list[Any]:
+    """Return every form with each of its kinds, marked as server where it is one."""
+    marks = {form: pytest.mark.server if form in SERVERS else () for form in FORMS}
+    return [pytest.param(form, kind, marks=marks[form]) for form in FORMS for kind in kinds_of(form)]
+
+
 def fill(store: VectorStore, maker: Maker, kind: str) -> Filled:
     """Make a collection and fill it."""
     name = f"filters_{next(_numbers)}"
