@@ -70,6 +70,8 @@ def capabilities(form: str, max_batch_count: int) -> Capabilities:
         id_kinds=frozenset({IdKind.STRING}),
         metrics=frozenset(SPACES.values()),
         payload=PAYLOAD_RULES,
+        # One unnamed dense float32 per record, and no record without: the client and the engine behind it refuse to add
+        # one (1.5.9, folder). What an older version left without is read as missing.
         # Cosine collections keep direction and length apart and multiply them when they are read: up to 1.5e-7 off
         # over dimensions 3 to 1536. The other metrics came back bit for bit, subnormals included (1.5.9).
         vector_tolerance=5e-7,
