@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps import replay as replay_step
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.replay import ReplayReport, replay
-from rag_migration_pipeline_tests.steps.support import World, dump, numbered, records
+from rag_migration_pipeline.stores.memory import MemorySettings
+from rag_migration_pipeline_tests.steps.support import PoisonedSettings, World, dump, numbered, records
 
 Change = Callable[[pd.DataFrame], Any]
 
@@ -317,3 +319,30 @@ def test_a_record_that_the_mapping_could_not_change_is_replayed_through_the_mapp
     replayed(world, migration, repair(path, lambda f: f.__setitem__("payload", '{"n": 8}')))
     _, report = world.run(world.migration(mapping=MAPPING))
     assert (report.written, report.rejected, report.is_proven) == (4, 0, True)
+
+
+def test_a_repair_that_a_strict_mapping_refuses_stays_aside_and_the_others_are_loaded(world: World) -> None:
+    world.fill(records(numbered(4)))
+    poison(world, "r001", "r002")
+    mapping = {"transforms": {"n": "int"}, "on_error": "fail"}
+    migration = world.poisoned(mapping=mapping, max_rejected=2)
+    world.run(migration)
+    path = repair(files(world)[0], lambda f: f.__setitem__("payload", ['{"n": "many"}', '{"n": "2"}']))
+    report = replayed(world, migration, path)
+    assert report.loaded == 1
+    assert [(r.record_id, r.stage) for r in report.rejections] == [("r001", "transform")]
+    assert world.run(migration)[1].rejected == 1
+
+
+def test_a_repaired_record_that_is_set_aside_again_keeps_the_name_that_the_source_gave_it(world: World) -> None:
+    migration = passed(world, "r005")
+    path = repair(files(world)[0], lambda f: (cure(f), f.__setitem__("id", "string:fresh")))
+    replayed(world, migration, path)
+    assert isinstance(world.target, MemorySettings)
+    stricter = PoisonedSettings(world.target.name, lambda batch: [i for i in batch.ids if i == "fresh"])
+    with world.opened(replace(migration, target=stricter)) as context:
+        migrate_range(context, context.manifest.ranges[1].key)
+    found = read_quarantine(path)
+    assert ([r.record_id for r in found.rejections], found.records.ids) == (["r005"], ["fresh"])
+    assert replayed(world, migration, path).loaded == 1
+    assert world.run(world.poisoned())[1].is_proven

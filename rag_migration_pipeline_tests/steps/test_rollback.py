@@ -13,12 +13,14 @@ from rag_migration_pipeline.errors import (
     SpecError,
     StagingError,
     StoreUnavailableError,
+    ValidationError,
 )
 from rag_migration_pipeline.spec import Migration, migration_from_spec
 from rag_migration_pipeline.steps import pre_images as pre_images_step
 from rag_migration_pipeline.steps import rollback as rollback_step
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.replay import replay
+from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.steps.rollback import RollbackReport, rollback
 from rag_migration_pipeline_tests.steps.support import World, dump, numbered, records, with_faults
 
@@ -306,3 +308,16 @@ def test_what_an_earlier_generation_wrote_is_never_taken_for_a_record_of_others(
     with world.opened(migration) as context:  # a third generation: the target is not empty, and all of it is ours
         assert (context.manifest.generation, context.manifest.known_count) == (2, 0)
     assert rolled_back(world, migration).dropped
+
+
+def test_a_range_whose_receipt_was_withdrawn_is_still_ours(world: World) -> None:
+    world.fill_target(records(["theirs"], start=70))
+    before = dump(world.b)
+    world.fill(records(numbered(9)))
+    migration = world.migration(conflict="fail")
+    world.run(migration)
+    world.b.delete("docs", ["r001"])
+    with world.opened(migration) as context, pytest.raises(ValidationError, match="1 missing"):
+        prove_collection(context)
+    assert rolled_back(world, migration).deleted == 8
+    assert dump(world.b) == before
