@@ -8,7 +8,8 @@ of lists behind and its row numbers are given out again (1.5.9, folder and serve
 vectors, which costs 4 % of the write, and put right:
 
 - keys that should not be there are removed by an upsert that sets them to null;
-- what is wrong then (an old document or URI) is deleted and written again.
+- what is wrong then (an old document or URI) is deleted and written again, and may be born with list values anew: so both
+  happen twice.
 
 Every step may be repeated. A process that dies between them leaves nothing that writing the batch again does not put
 right; a record is absent meanwhile only where an old document or URI had to go.
@@ -27,6 +28,8 @@ from rag_migration_pipeline.stores.chroma_schema import URI_KEY
 from rag_migration_pipeline.stores.screening import STAGE
 
 _SHOWN = 5
+_ROUNDS = 2
+"""What was written again has a new row number, which may be one that inherits: its keys are removed in a second round."""
 
 
 def write_part(collection: ChromaCollection, part: RecordBatch) -> list[Rejection]:
@@ -66,25 +69,27 @@ def _put_right(collection: ChromaCollection, part: RecordBatch, found: list[Payl
         part: Records that read back differently.
         found: Their payloads as they were read back.
     """
-    pairs = zip(part.payloads, found, strict=True)
-    _send(collection, part, [{**dict.fromkeys(old.keys() - new.keys() - {URI_KEY}), **new} for new, old in pairs])
-    wrong = _wrong_rows(collection, part)
-    if not wrong:
-        return
-    rest = part.take(wrong)
-    collection.delete(_ids(rest))
-    _send(collection, rest, rest.payloads)
-    wrong = _wrong_rows(collection, rest)
-    if wrong:
-        ids = [rest.ids[row] for row in wrong]
-        raise StoreRequestError(
-            f"{len(ids)} records of collection {collection.name!r} in {collection.address} read back differently from "
-            f"what was written, also after deleting and writing them again: {', '.join(map(repr, ids[:_SHOWN]))}.",
-            todo="Is somebody else writing to the collection?",
-            collection=collection.name,
-            address=collection.address,
-            ids=ids,
-        )
+    for _ in range(_ROUNDS):
+        pairs = zip(part.payloads, found, strict=True)
+        _send(collection, part, [{**dict.fromkeys(old.keys() - new.keys() - {URI_KEY}), **new} for new, old in pairs])
+        part = part.take(_wrong_rows(collection, part))
+        if not len(part):
+            return
+        collection.delete(_ids(part))
+        _send(collection, part, part.payloads)
+        wrong = _wrong_rows(collection, part)
+        if not wrong:
+            return
+        part, found = part.take(wrong), list(wrong.values())
+    ids = _ids(part)
+    raise StoreRequestError(
+        f"{len(ids)} records of collection {collection.name!r} in {collection.address} read back differently from "
+        f"what was written, also after deleting and writing them again: {', '.join(map(repr, ids[:_SHOWN]))}.",
+        todo="Is somebody else writing to the collection?",
+        collection=collection.name,
+        address=collection.address,
+        ids=ids,
+    )
 
 
 def _send(collection: ChromaCollection, part: RecordBatch, payloads: Sequence[Payload]) -> None:

@@ -72,6 +72,20 @@ def test_list_values_of_a_deleted_collection_are_not_inherited(store: ChromaStor
     assert store.fetch(third.name, batch_of(payloads).ids).payloads == payloads
 
 
+def test_what_is_deleted_and_written_again_inherits_nothing_either(folder: ChromaSettings) -> None:
+    """Records that lose their document get new row numbers, which may be those of a deleted collection's lists."""
+    first, second = spec_of(), spec_of()
+    payloads: list[Payload] = [{"k": "p"}] * 10
+    with folder.open(create=True) as store:
+        store.create(first)
+        store.upsert(first.name, batch_of([{"tags": ["SECRET"]}] * 60))
+        store.drop(first.name)
+        store.create(second)
+        store.upsert(second.name, batch_of(payloads, ["text"] * 10))
+        store.upsert(second.name, batch_of(payloads[:5]))
+        assert vendor(store, second.name).get(include=["metadatas"])["metadatas"] == payloads
+
+
 def test_a_record_stays_while_keys_are_removed(store: ChromaStore, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of()
     store.create(spec)
