@@ -8,8 +8,8 @@ of lists behind and its row numbers are given out again (1.5.9, folder and serve
 vectors, which costs 4 % of the write, and put right:
 
 - keys that should not be there are removed by an upsert that sets them to null;
-- what is wrong then (an old document or URI) is deleted and written again, and may be born with list values anew: so both
-  happen twice.
+- what is wrong then (an old document or URI) is deleted and written again; it may then be born with list values
+  anew, so both happen twice.
 
 Every step may be repeated. A process that dies between them leaves nothing that writing the batch again does not put
 right; a record is absent meanwhile only where an old document or URI had to go.
@@ -29,7 +29,7 @@ from rag_migration_pipeline.stores.screening import STAGE
 
 _SHOWN = 5
 _ROUNDS = 2
-"""What was written again has a new row number, which may be one that inherits: its keys are removed in a second round."""
+"""What was written again has a new row number, which may be one that inherits: a second round removes those keys."""
 
 
 def write_part(collection: ChromaCollection, part: RecordBatch) -> list[Rejection]:
