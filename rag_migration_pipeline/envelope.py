@@ -12,6 +12,7 @@ form only, lengths of normalised vectors and partitions are not kept (the plan s
 the target cannot hold in any form is refused by name.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -80,6 +81,9 @@ def layout_of(
     reserved |= {name for name in (spec.id_field, spec.settings.get("vector_field")) if name}
     reserved |= set(spec.settings.get("vector_fields", {}).values())
     rules = replace(capabilities.payload, reserved_keys=frozenset(reserved))
+    if spec.settings.get("has_dynamic_field") is False and has_envelope and ENVELOPE_KEY in typed:
+        # Milvus: only the schema's fields have a place beside the envelope.
+        rules = replace(rules, key_pattern="|".join(re.escape(field.name) for field in spec.fields))
     return Layout(
         id_rule=IdRule(spec.id_kinds, spec.max_id_length_bytes, capabilities.has_empty_string_id),
         document_key=None if capabilities.has_documents else document_key,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rag_migration_pipeline.batching import concatenate
-from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChangedError
-from rag_migration_pipeline.records import CollectionSpec, IdKind, RecordBatch
+from rag_migration_pipeline.errors import RecordRejectedError, SchemaCompatibilityError, SourceChangedError
+from rag_migration_pipeline.records import CollectionSpec, FieldSpec, IdKind, RecordBatch
 from rag_migration_pipeline.spec import Migration, MigrationOptions
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.range import migrate_range
@@ -140,6 +140,37 @@ def test_fields_are_inferred_with_room_and_later_misfits_are_set_aside_by_name(
     full = f"inferred_{next(_numbers)}"
     move(source, "docs", milvus.settings, full, tmp_path, target_fields="infer")
     assert {item.name for item in milvus.describe(full).spec.fields} == {"document", "_rmp_envelope", "title", "tags"}
+
+
+@in_forms("file", "server")
+def test_keys_without_a_field_travel_in_the_envelope_where_there_is_no_dynamic_field(
+    milvus: MilvusStore, tmp_path: Path
+) -> None:
+    """A collection of others with a field for the envelope holds what its schema has no place for, and gives it back;
+    one without refuses such records by name."""
+    away, home = (MemorySettings(name=f"journey-{next(_numbers)}") for _ in range(2))
+    with away.open(create=True) as store:
+        store.create(spec_of(IdKind.INT64, name="docs"))
+        payloads = [{"year": 2000 + row, "tags": ["a", row], "note": None} for row in range(7)]
+        given = batch_of(list(range(7)), payloads).with_columns(documents=[*"abcdef", None])
+        store.upsert("docs", given)
+    fields = (FieldSpec("year", "int"), FieldSpec("_rmp_envelope", "string", max_length_bytes=4_000))
+    strict = {"has_dynamic_field": False}
+    held, bare = (
+        spec_of(IdKind.INT64, fields=fields, settings=strict),
+        spec_of(IdKind.INT64, fields=fields[:1], settings=strict),
+    )
+    for spec in (held, bare):
+        milvus.create(spec)
+    move(away, "docs", milvus.settings, held.name, tmp_path)
+    rows = milvus.fetch(held.name, [3]).payloads
+    assert (rows[0]["year"], rows[0].keys()) == (2003, {"year", "_rmp_envelope"})
+    move(milvus.settings, held.name, home, "docs", tmp_path)
+    with away.open() as first, home.open() as second:
+        before, after = first.fetch("docs", range(7)), second.fetch("docs", range(7))
+        assert_same_records(before, after, first.spec("docs"), first.capabilities)
+    with pytest.raises(RecordRejectedError, match="'tags' is no field"):
+        move(away, "docs", milvus.settings, bare.name, tmp_path)
 
 
 @in_forms("file")
