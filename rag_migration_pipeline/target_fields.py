@@ -156,7 +156,7 @@ def with_fields(
     settings = dict(target.settings)
     key = source[0].settings.get("partition_key")
     if source[1].store == capabilities.store and key in {item.name for item in fields}:
-        settings["partition_key"] = key
+        settings.update(partition_key=key, num_partitions=source[0].settings.get("num_partitions"))
     return replace(target, fields=(*target.fields, *fields), settings=settings), problems
 
 

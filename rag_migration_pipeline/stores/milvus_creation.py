@@ -4,8 +4,8 @@ Belongs here: spec -> request. Does not belong here: schema -> spec (``milvus_sc
 (``milvus_types.py``), the choice of indexes (``milvus_indexes.py``), sending it (``milvus.py``).
 
 Of a spec's settings, in Milvus' words, these are taken over: ``indexes``, ``partitions``, ``partition_key``,
-``shards_num``, ``consistency_level``, ``properties``, ``has_dynamic_field``, ``vector_field``. Aliases are not: they
-would lead users of the source to the copy.
+``num_partitions``, ``shards_num``, ``consistency_level``, ``properties``, ``has_dynamic_field``, ``vector_field``.
+Aliases are not: they would lead users of the source to the copy.
 """
 
 import re
@@ -127,6 +127,9 @@ def build_request(spec: CollectionSpec, *, is_lite: bool, is_old: bool) -> Any:
         schema=_build_schema(spec).SerializeToString(),
         shards_num=min(max(shards, 1), MAX_SHARDS) if isinstance(shards, int) else 1,
     )
+    count = spec.settings.get("num_partitions")
+    if spec.settings.get("partition_key") is not None and isinstance(count, int) and not is_lite:
+        request.num_partitions = count
     level = spec.settings.get("consistency_level")
     if level in common_pb2.ConsistencyLevel.keys():  # noqa: SIM118 - a generated enumeration, no dict
         request.consistency_level = common_pb2.ConsistencyLevel.Value(level)

@@ -158,8 +158,10 @@ def read_spec(layout: Layout, indexes: Mapping[str, Mapping[str, Any]], consiste
         "has_dynamic_field": layout.has_dynamic,
         "auto_id": layout.is_auto_id,
         "indexes": {name: dict(parameters) for name, parameters in indexes.items()},
-        "partitions": list(layout.partitions),
+        # Those of a partition key are Milvus' own affair (``_default_0``, ``_pk_0``); their number is not.
+        "partitions": [] if layout.partition_key else list(layout.partitions),
         "partition_key": layout.partition_key,
+        "num_partitions": len(layout.partitions) if layout.partition_key else None,
         "shards_num": layout.shard_count,
         "aliases": list(layout.aliases),
         "consistency_level": consistency,

@@ -1,5 +1,6 @@
 """Partitions, partition keys, keys that Milvus makes, and a collection's settings, in every form of Milvus."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,6 +126,19 @@ class TestPartitionKey:
         assert found.partitions is None
         with pytest.raises(errors.SchemaCompatibilityError, match="'tenant' decides the partition"):
             milvus.upsert(spec.name, in_partitions(batch_of([1], [{"tenant": "t"}]), "a"))
+
+    def test_a_copy_has_the_same_key_and_as_many_partitions(self, milvus: MilvusStore) -> None:
+        """The names of a partition key's partitions are Milvus' own."""
+        settings = {**self.SETTINGS, "num_partitions": 3}
+        first = spec_of(IdKind.INT64, settings=settings, fields=self.FIELDS)
+        milvus.create(first)
+        described = milvus.describe(first.name).spec
+        if milvus.capabilities.hides_zero_vectors:  # Lite has 16, and one that nothing is in
+            assert described.settings["num_partitions"] == 3
+        second = replace(described, name=spec_of().name)
+        milvus.create(second)
+        assert replace(milvus.describe(second.name).spec, name=first.name) == described
+        assert described.settings["partitions"] == []
 
     @pytest.mark.parametrize(
         ("fields", "reason"),
