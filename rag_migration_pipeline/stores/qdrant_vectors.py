@@ -137,7 +137,7 @@ def listed(batch: RecordBatch, make_sparse: Callable[..., Any]) -> Iterator[Any]
     if list(batch.vectors) == [DEFAULT_VECTOR]:
         column = batch.vectors[DEFAULT_VECTOR]
         if isinstance(column, DenseColumn) and column.present is None:
-            yield from column.values.tolist()
+            yield from (row.tolist() for row in column.values)  # all rows at once are a fifth slower (edge)
             return
     for row in range(len(batch)):
         named: dict[str, Any] = {}
