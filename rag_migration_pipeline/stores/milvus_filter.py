@@ -10,6 +10,8 @@ Templates, which would keep values out of the expression, came with Milvus 2.5; 
   its negation true, as the language has it; integers and floats are one. In Lite both are nothing, a bool is a number,
   ``exists`` is false for null, and ``in`` takes no JSON.
 - Integers of 2**53 and more are compared with floats as floats: they are asked for with room.
+- Lite refuses a query on a dynamic key where all its values are integers and one is above int64: planning then lists
+  everything.
 - An integer field takes no float (an error on a server), and no literal of -2**63.
 """
 

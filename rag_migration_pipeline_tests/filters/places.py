@@ -139,6 +139,8 @@ def fill(store: VectorStore, maker: Maker, kind: str) -> Filled:
         # Memory holds everything, so its packed records are such as a poorer store would have been given.
         poorer = replace(layout, payload=PAYLOAD_RULES) if store.capabilities.store == "memory" else layout
         store.upsert(name, pack(originals, poorer))
+    if kind in ("mixed", "typed"):
+        store.finish_loading(name)  # Milvus answers from what is on disk then, otherwise from what is in memory
     stored = concatenate(list(store.scan(name)))
     return Filled(store, name, layout, list(stored.ids), unpack(stored, layout))
 
