@@ -97,12 +97,16 @@ def derived_uuid(record_id: RecordId, namespace: uuid.UUID = NAMESPACE) -> uuid.
 
 
 def find_collisions(ids: Iterable[RecordId], rule: IdRule) -> list[tuple[RecordId, RecordId, RecordId]]:
-    """Return (first id, second id, native id) for every pair of different ids that meet under the rule."""
+    """Return (first id, second id, native id) for every two records that meet under the rule.
+
+    The same id twice is such a pair: a source may keep a record under its id and one that an earlier migration derived.
+    """
     seen: dict[RecordId, RecordId] = {}
     collisions = []
     for record_id in ids:
         native = rule.native(record_id)
-        first = seen.setdefault(native, record_id)
-        if first != record_id or type(first) is not type(record_id):
-            collisions.append((first, record_id, native))
+        if native in seen:
+            collisions.append((seen[native], record_id, native))
+        else:
+            seen[native] = record_id
     return collisions

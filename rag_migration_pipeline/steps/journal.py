@@ -11,10 +11,12 @@ the range wrote once and does not claim any more.
 """
 
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
@@ -62,7 +64,8 @@ class Journal:
     def _append(self, line: bytes) -> None:
         with self._turn, staging_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
+            with self._path.open("ab+") as file:
+                _cut_torn_line(file)
                 file.write(line)
 
     def settle(self, proven: Iterable[RecordId]) -> None:
@@ -87,6 +90,18 @@ def settle_generations(state: StateFolder, plan_digest: str) -> None:
         for receipt, is_current in receipts.items():
             ours.difference_update(read_receipt(receipt).ids if is_current else ())
         _store(path, ours)
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    """Take away a last line that a kill or a full disk cut off: its batch was not sent, and a line may follow now."""
+    size = file.seek(0, os.SEEK_END)
+    if not size:
+        return
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _line(ids: Iterable[RecordId]) -> bytes:

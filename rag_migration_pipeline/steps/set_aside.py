@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from rag_migration_pipeline.envelope import STAGE as PACK
-from rag_migration_pipeline.errors import RecordRejectedError, ValidationError
+from rag_migration_pipeline.errors import RecordRejectedError, SchemaCompatibilityError, ValidationError
 from rag_migration_pipeline.events import RecordsRejected
 from rag_migration_pipeline.quarantine import (
     Quarantine,
@@ -153,7 +153,8 @@ class QuarantineAccount:
 
     Attributes:
         rejections: Everybody in the quarantine files; ids as the source names them.
-        target_ids: The same as the target would have named them, where that is known.
+        target_ids: The same as the target would have named them, where that is known. A record that never came to the
+            target has no name there yet; where ids are kept, it follows from its id.
     """
 
     def __init__(self, context: MigrationContext) -> None:
@@ -181,7 +182,18 @@ class QuarantineAccount:
         if stored is not None:
             self._keys.append(range_key)
             self.rejections += stored.rejections
-            self.target_ids.update(record_id for record_id in stored.target_ids if record_id is not None)
+            pairs = zip(stored.target_ids, stored.rejections, strict=True)
+            named_there = (self._name_there(item) if target_id is None else target_id for target_id, item in pairs)
+            self.target_ids.update(record_id for record_id in named_there if record_id is not None)
+
+    def _name_there(self, item: Rejection) -> RecordId | None:
+        mapping = self._context.mapping
+        if mapping is not None and mapping.sets_ids:
+            return None
+        try:
+            return self._context.target_layout.id_rule.native(item.record_id)
+        except SchemaCompatibilityError:
+            return None
 
     @property
     def is_over_budget(self) -> bool:

@@ -321,3 +321,19 @@ def test_a_range_whose_receipt_was_withdrawn_is_still_ours(world: World) -> None
         prove_collection(context)
     assert rolled_back(world, migration).deleted == 8
     assert dump(world.b) == before
+
+
+def test_a_line_of_the_journal_that_a_full_disk_cut_off_stops_neither_the_next_run_nor_the_rollback(
+    world: World,
+) -> None:
+    world.fill(records(numbered(6)))
+    migration = world.poisoned()
+    world.fill(records(["r002"], start=2, poison=True))
+    with pytest.raises(RecordRejectedError):
+        world.run(migration)
+    (journal,) = world.state(migration).journals.glob("*/*.jsonl")
+    with journal.open("ab") as file:
+        file.write(b'["string:r00')
+    world.fill(records(["r002"], start=2))
+    assert world.run(migration)[1].is_proven
+    assert rolled_back(world, migration).dropped

@@ -23,6 +23,7 @@ from rag_migration_pipeline.quarantine import read_quarantine
 from rag_migration_pipeline.records import DenseColumn, RecordBatch
 from rag_migration_pipeline.spec import migration_from_spec
 from rag_migration_pipeline.steps.range import migrate_range
+from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.stores import memory
 from rag_migration_pipeline_tests.steps.support import World, numbered, records
 
@@ -203,6 +204,23 @@ def test_a_record_of_an_earlier_run_under_a_refused_id_is_no_extra_record(world:
         migrate_range(context, context.manifest.ranges[0].key)
     _, report = world.run(world.poisoned(max_rejected=1))
     assert (report.written, report.rejected, report.target_count, report.is_proven) == (3, 1, 4, True)
+
+
+@pytest.mark.parametrize("is_new_generation", [False, True])
+def test_a_record_of_an_earlier_run_that_cannot_be_mapped_now_is_no_extra_record(
+    world: World, *, is_new_generation: bool
+) -> None:
+    world.fill(records(numbered(6)))
+    migration = world.migration(mapping={"transforms": {"n": "int"}, "on_error": "quarantine"}, max_rejected=1)
+    world.run(migration)
+    world.fill(records(["r002"], start=2).with_columns(payloads=[{"n": "no number"}]))
+    if is_new_generation:
+        world.fill(records(["r100"], start=100))
+    with world.opened(migration) as context:
+        for entry in context.manifest.ranges:
+            migrate_range(context, entry.key)
+        report = prove_collection(context)
+    assert (report.written, report.rejected, report.is_proven) == (5 + is_new_generation, 1, True)
 
 
 def test_a_full_disk_under_the_quarantine_file_fails_the_range_and_leaves_the_old_file(

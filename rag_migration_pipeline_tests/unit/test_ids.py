@@ -115,3 +115,9 @@ def test_an_id_that_cannot_be_written_is_refused_by_name(record_id: RecordId, ru
         rule.native(record_id)
     assert id_text(record_id)[:80] in str(caught.value)
     assert caught.value.todo
+
+
+def test_an_id_that_two_records_have_is_a_collision() -> None:
+    """One is kept as it was, the other one stands under a derived id: both are the same record's in the next target."""
+    rule = IdRule(frozenset(IdKind))
+    assert find_collisions(["a", 7, "a", "7"], rule) == [("a", "a", "a")]
