@@ -9,7 +9,8 @@ a type beyond JSON stands in the payload in its natural form (`payloads.natural_
 
 Where the envelope is switched off, nothing reserved is written. Then ids and typed values arrive in the target's own
 form only, lengths of normalised vectors and partitions are not kept (the plan says so), and a record with a value that
-the target cannot hold in any form is refused by name.
+the target cannot hold in any form is refused by name. So is one that would lose something without the spec's consent:
+the plan looked at some of the records only.
 """
 
 import re
@@ -52,6 +53,7 @@ class Layout:
         element_types: Vector name -> element type in which the store keeps it.
         has_partitions: Whether the store keeps a record's partition.
         has_envelope: Whether records are given an envelope.
+        accepted: What a record may lose without one: everything, or the subjects named (see ``verdicts.py``).
     """
 
     id_rule: IdRule
@@ -62,6 +64,13 @@ class Layout:
     element_types: Mapping[str, str] = field(default_factory=dict)
     has_partitions: bool = False
     has_envelope: bool = True
+    accepted: bool | Sequence[str] = True
+
+    def accepts(self, subject: str) -> bool:
+        """Return whether a record may lose this without an envelope."""
+        if isinstance(self.accepted, bool):
+            return self.accepted
+        return subject.encode("utf-8", "backslashreplace").decode() in self.accepted
 
 
 def layout_of(
@@ -189,8 +198,22 @@ def _note(payload: Payload, native: RecordId, notes: Notes, layout: Layout) -> N
     ]
     if notes.get("doc") is not None:
         lost.append("the document has no place in the target beside the payload")
+    lost += [text for subject, text in _losses(notes, layout).items() if not layout.accepts(subject)]
     if lost:
         raise ValueError(f"{'; '.join(lost)}; the envelope, which would keep it, is switched off")
+
+
+def _losses(notes: Notes, layout: Layout) -> dict[str, str]:
+    """Return what a record loses without these notes, which needs consent: subject -> what becomes of it."""
+    losses = {f"field {key}": f"payload key {key!r} would lose its type" for key in notes.get("typed", {})}
+    if "part" in notes:
+        losses["partition"] = "the name of its partition would be lost"
+    if "doc" in notes and notes["doc"] is None:
+        if notes.get("key") == "user":
+            losses[f"field {layout.document_key}"] = f"payload key {layout.document_key!r} would become the document"
+        else:
+            losses["document"] = "no document would become an empty one"
+    return losses
 
 
 def _native_document(document: str | None, notes: Notes, rules: PayloadRules) -> str | None:

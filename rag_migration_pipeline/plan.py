@@ -128,7 +128,9 @@ def make_plan(
         layout=layout,
         routes=routes,
         id_mapping=map_ids(ids, layout.id_rule),
-        profile=profile_records(sample.batches, layout, spec, routes, target_capabilities, screen_payload),
+        profile=profile_records(
+            sample.batches, replace(layout, accepted=True), spec, routes, target_capabilities, screen_payload
+        ),
         settings=() if target is not None else translate_settings(source.spec, routes, target_capabilities)[1],
     )
     facts = PlanFacts(
@@ -161,7 +163,8 @@ def target_layout_of(migration: Migration, spec: CollectionSpec, capabilities: C
     """Return how a target collection holds the records of a migration."""
     options = migration.options
     layout = layout_of(spec, capabilities, migration.target.document_key, has_envelope=options.envelope)
-    return replace(layout, id_rule=replace(layout.id_rule, namespace=options.ids.derived_under))
+    rule = replace(layout.id_rule, namespace=options.ids.derived_under)
+    return replace(layout, id_rule=rule, accepted=options.accept_lossy)
 
 
 def _with_fields(

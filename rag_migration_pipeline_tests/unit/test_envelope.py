@@ -467,6 +467,31 @@ def without_envelope(layout: Layout) -> Layout:
     return replace(layout, has_envelope=False, payload=rules, text_fields=layout.text_fields - {ENVELOPE_KEY})
 
 
+@pytest.mark.parametrize(
+    ("accepted", "refused"),
+    [
+        (False, ["date", "part", "null", "user"]),
+        (["field on", "partition"], ["null", "user"]),
+        (["document", "field document"], ["date", "part"]),
+        (True, []),
+    ],
+)
+def test_with_the_envelope_switched_off_nothing_is_lost_without_consent(
+    accepted: bool | list[str], refused: list[str]
+) -> None:
+    batch = RecordBatch(
+        ["date", "part", "null", "user"],
+        {},
+        [{"on": dt.date(2026, 1, 2)}, {}, {}, {"document": "a field"}],
+        ["text", "text", None, None],
+        [None, "archive", None, None],
+    )
+    rule = IdRule(frozenset({IdKind.STRING}))
+    layout = Layout(rule, "document", frozenset({"document"}), PayloadRules(), frozenset())
+    _, _, reasons = pack_some(batch, replace(layout, has_envelope=False, accepted=accepted))
+    assert [batch.ids[row] for row in reasons] == refused
+
+
 @every_layout
 @given(batch=batches())
 def test_with_the_envelope_switched_off_nothing_reserved_is_written_and_no_value_is_dropped(
