@@ -407,7 +407,7 @@ TYPED_VALUES = (
 )
 
 
-@pytest.mark.parametrize("value", TYPED_VALUES, ids=repr)
+@pytest.mark.parametrize("value", TYPED_VALUES, ids=lambda value: type(value).__name__)
 @every_layout
 def test_every_typed_value_comes_home_with_its_type(layout: Layout, value: Any) -> None:
     for key in ("k", "document", "_rmp_type"):
