@@ -23,6 +23,7 @@ from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal, settle_generations
 from rag_migration_pipeline.steps.manifest import proven_keys, read_left_ids
+from rag_migration_pipeline.steps.rollback import written_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import HIDDEN, Findings, refuse_unaccounted, total_findings
 
@@ -205,7 +206,7 @@ def _make_report(
     is_counted = validation is not Validation.NONE
     is_odd = target_count != written - len(findings.missing) + len(outside)
     if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
-        findings = total_findings([findings, _find_extra(context, outside, account.target_ids, is_odd=is_odd)])
+        findings = total_findings([findings, _find_extra(context, outside, account, is_odd=is_odd)])
     return Report(
         migration=context.migration.name,
         identity=context.manifest.identity,
@@ -240,7 +241,7 @@ def _notes(context: MigrationContext, counts: dict[str, int]) -> tuple[str, ...]
 
 
 def _find_extra(
-    context: MigrationContext, outside: set[RecordId], set_aside: set[RecordId], *, is_odd: bool
+    context: MigrationContext, outside: set[RecordId], account: QuarantineAccount, *, is_odd: bool
 ) -> Findings:
     """Name the ids that no receipt knows and that were not there before, and those that come twice or are gone.
 
@@ -249,6 +250,9 @@ def _find_extra(
     expected = set(outside)
     for entry in context.manifest.ranges:
         expected.update(read_receipt(context.state.receipt(entry.key)).ids)
+    set_aside = set(account.target_ids)
+    if account.has_unnamed:
+        set_aside |= written_ids(context.state, context.manifest)
     allowed = expected | set_aside
     extra: list[str] = []
     seen: set[RecordId] = set()

@@ -155,12 +155,14 @@ class QuarantineAccount:
         rejections: Everybody in the quarantine files; ids as the source names them.
         target_ids: The same as the target would have named them, where that is known. A record that never came to the
             target has no name there yet; where ids are kept, it follows from its id.
+        has_unnamed: Whether there are records of which it is not known.
     """
 
     def __init__(self, context: MigrationContext) -> None:
         """Begin with no range."""
         self.rejections: list[Rejection] = []
         self.target_ids: set[RecordId] = set()
+        self.has_unnamed = False
         self._context = context
         self._keys: list[str] = []
 
@@ -183,8 +185,9 @@ class QuarantineAccount:
             self._keys.append(range_key)
             self.rejections += stored.rejections
             pairs = zip(stored.target_ids, stored.rejections, strict=True)
-            named_there = (self._name_there(item) if target_id is None else target_id for target_id, item in pairs)
-            self.target_ids.update(record_id for record_id in named_there if record_id is not None)
+            names = {self._name_there(item) if target_id is None else target_id for target_id, item in pairs}
+            self.has_unnamed |= None in names
+            self.target_ids.update(name for name in names if name is not None)
 
     def _name_there(self, item: Rejection) -> RecordId | None:
         mapping = self._context.mapping

@@ -206,21 +206,26 @@ def test_a_record_of_an_earlier_run_under_a_refused_id_is_no_extra_record(world:
     assert (report.written, report.rejected, report.target_count, report.is_proven) == (3, 1, 4, True)
 
 
+@pytest.mark.parametrize("id_from", [None, "k"])
 @pytest.mark.parametrize("is_new_generation", [False, True])
 def test_a_record_of_an_earlier_run_that_cannot_be_mapped_now_is_no_extra_record(
-    world: World, *, is_new_generation: bool
+    world: World, *, is_new_generation: bool, id_from: str | None
 ) -> None:
-    world.fill(records(numbered(6)))
-    migration = world.migration(mapping={"transforms": {"n": "int"}, "on_error": "quarantine"}, max_rejected=1)
+    world.fill(records(numbered(6)).with_columns(payloads=[{"n": row, "k": f"k{row}"} for row in range(6)]))
+    mapping = {"transforms": {"n": "int"}, "id_from": id_from, "on_error": "quarantine"}
+    migration = world.migration(mapping=mapping, max_rejected=1)
     world.run(migration)
-    world.fill(records(["r002"], start=2).with_columns(payloads=[{"n": "no number"}]))
+    world.fill(records(["r002"], start=2).with_columns(payloads=[{"n": "no number", "k": "k2"}]))
     if is_new_generation:
-        world.fill(records(["r100"], start=100))
+        world.fill(records(["r100"], start=100, k="k100"))
     with world.opened(migration) as context:
         for entry in context.manifest.ranges:
             migrate_range(context, entry.key)
         report = prove_collection(context)
     assert (report.written, report.rejected, report.is_proven) == (5 + is_new_generation, 1, True)
+    world.fill_target(records(["foreign"]))
+    with world.opened(migration) as context, pytest.raises(ValidationError, match="1 extra"):
+        prove_collection(context)
 
 
 def test_a_full_disk_under_the_quarantine_file_fails_the_range_and_leaves_the_old_file(
