@@ -19,6 +19,8 @@ Place = tuple[str | int, ...]
 LineOf = Callable[[Place], int | None]
 """Gives the line (from 1) of a place in the file that the values were read from, or None."""
 
+_UNKNOWN = "there is no such option; check the spelling"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -28,11 +30,13 @@ class Problem:
         place: Keys and positions from the outermost value inwards.
         what: A phrase.
         is_missing: Whether the place is that of a key that should be there.
+        is_form: Whether pydantic says it of the value's form; where a value may have several, it says so of each.
     """
 
     place: Place
     what: str
     is_missing: bool = False
+    is_form: bool = False
 
 
 def problems_error(problems: Sequence[Problem], subject: str) -> SpecError:
@@ -45,7 +49,8 @@ def spec_error(
     error: ValidationError, values: Any, subject: str, todo: str, line_of: LineOf | None = None
 ) -> SpecError:
     """Return our error for pydantic's: every problem with its place in the values that were given."""
-    problems = [replace(problem, place=place_in(values, problem)) for problem in _found(error)]
+    found = [replace(problem, place=place_in(values, problem)) for problem in _found(error)]
+    problems = [problem for problem in found if not _is_other_form(problem, found)]
     said = "; ".join(_sentence(problem, line_of) for problem in problems)
     return SpecError(f"{subject}: {said}.", todo=todo, problems=tuple(problems))
 
@@ -71,10 +76,18 @@ def _found(error: ValidationError) -> Iterator[Problem]:
         if inner:
             yield from (Problem((*item["loc"], *problem.place), problem.what) for problem in inner)
         elif cause is not None:
-            yield Problem(item["loc"], str(cause).rstrip("."))
+            is_ours = isinstance(cause, SpecError) and cause.todo.startswith("See docs/")
+            yield Problem(item["loc"], str(cause.what if is_ours else cause).rstrip("."))  # ours ends in such a hint
         else:
-            got = type(item["input"]).__name__
-            yield Problem(item["loc"], f"{item['msg']} (got {got})", is_missing=item["type"] == "missing")
+            got, is_missing = type(item["input"]).__name__, item["type"] == "missing"
+            said = _UNKNOWN if item["type"] == "extra_forbidden" else f"{item['msg']} (got {got})"
+            yield Problem(item["loc"], said, is_missing, is_form=True)
+
+
+def _is_other_form(problem: Problem, found: Sequence[Problem]) -> bool:
+    """Return whether a problem is only that the value has not the other form, in which nothing inside is wrong."""
+    size = len(problem.place)
+    return problem.is_form and any(len(p.place) > size and p.place[:size] == problem.place for p in found)
 
 
 def _sentence(problem: Problem, line_of: LineOf | None) -> str:

@@ -22,7 +22,7 @@ from rag_migration_pipeline.locators import parse_locator
 from rag_migration_pipeline.mapping import AnyMapping
 from rag_migration_pipeline.names import translate_name
 from rag_migration_pipeline.payloads import encode
-from rag_migration_pipeline.problems import LineOf, spec_error
+from rag_migration_pipeline.problems import LineOf, Problem, spec_error
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.registry import settings_for
 from rag_migration_pipeline.target_fields import parse_target_fields
@@ -116,18 +116,32 @@ class MigrationOptions(BaseModel):
         parse_target_fields(value)
         return value
 
+    @field_validator("accept_lossy", mode="before")
+    @classmethod
+    def _check_consent(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, list | tuple) or not all(isinstance(subject, str) for subject in value):
+            got = type(value).__name__ if not isinstance(value, list | tuple) else "a list with something else in it"
+            raise ValueError(f"expected true, false or a list of subjects such as [id, field tags], got {got}")
+        return tuple(value)
+
     @field_validator("max_rejected", mode="before")
     @classmethod
     def _check_budget(cls, value: Any) -> Any:
         is_count = type(value) is int and value >= 0
         if not is_count and not (type(value) is float and 0 < value < 1):
-            raise ValueError("a count (an integer from 0) or a share (a number between 0 and 1, both excluded)")
+            got = value if isinstance(value, int | float) else type(value).__name__
+            raise ValueError(
+                f"expected a count (an integer from 0) or a share (a number between 0 and 1, both excluded), got {got}"
+            )
         return value
 
     @model_validator(mode="after")
     def _check_keeping(self) -> Self:
         if self.keep_overwritten and self.conflict is not Conflict.OVERWRITE:
-            raise ValueError("keep_overwritten has no effect without conflict: overwrite")
+            problem = Problem(("keep_overwritten",), "it has no effect without conflict: overwrite")
+            raise SpecError(f"keep_overwritten: {problem.what}.", problems=(problem,))
         return self
 
     def plan_fingerprint(self) -> dict[str, Any]:

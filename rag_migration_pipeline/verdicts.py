@@ -16,6 +16,7 @@ The capabilities decide, not the name of a store: a store that learns to hold mo
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from enum import StrEnum
 
 from rag_migration_pipeline.envelope import Layout
@@ -28,6 +29,9 @@ from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.vector_choice import VectorRoute
 
 SHOWN = 5
+SHOWN_SUBJECTS = 20
+_CONSENT = "accept_lossy"
+"""The option of the spec that consents to losses."""
 
 
 class Level(StrEnum):
@@ -247,14 +251,24 @@ def _rejection_notes(profile: RecordProfile) -> list[Verdict]:
 
 
 def with_consent(verdicts: Iterable[Verdict], accept_lossy: bool | Sequence[str]) -> tuple[Verdict, ...]:
-    """Return the verdicts with the spec's consent noted on those that need it."""
-    named = frozenset(accept_lossy) if not isinstance(accept_lossy, bool) else frozenset()
-    settled = []
+    """Return the verdicts with the spec's consent noted on those that need it, and a note on consent to nothing."""
+    named = () if isinstance(accept_lossy, bool) else tuple(dict.fromkeys(accept_lossy))
+    settled: list[Verdict] = []
     for verdict in verdicts:
         is_open = verdict.level is Level.LOSSY and not verdict.consent
         is_accepted = is_open and (accept_lossy is True or verdict.subject in named)
-        settled.append(replace(verdict, consent="accept_lossy") if is_accepted else verdict)
-    return tuple(settled)
+        settled.append(replace(verdict, consent=_CONSENT) if is_accepted else verdict)
+    subjects = list(dict.fromkeys(verdict.subject for verdict in settled))
+    return (*settled, *(_idle_consent(name, subjects) for name in named if name not in subjects))
+
+
+def _idle_consent(name: str, subjects: Sequence[str]) -> Verdict:
+    """Return the note on a subject in ``accept_lossy`` that the plan does not have: a typo, or a field that is gone."""
+    close, shown = get_close_matches(name, subjects, n=1), ", ".join(map(repr, subjects[:SHOWN_SUBJECTS]))
+    more = f" and {len(subjects) - SHOWN_SUBJECTS} more" if len(subjects) > SHOWN_SUBJECTS else ""
+    hint = f"did you mean {close[0]!r}?" if close else f"it has {shown}{more}."
+    reason = f"{name!r} is no subject of this plan; {hint}"
+    return Verdict(_CONSENT, Level.NOTE, "consents to nothing", reason)
 
 
 def refuse_verdicts(verdicts: Sequence[Verdict], source: str, target: str) -> None:
@@ -280,6 +294,7 @@ def refuse_verdicts(verdicts: Sequence[Verdict], source: str, target: str) -> No
         parts.append(f"would lose something of {source}, and the spec does not consent: {'; '.join(map(str, lossy))}")
         subjects = ", ".join("'" + verdict.subject.replace("'", "''") + "'" for verdict in lossy)
         todo.append(f"To consent, write accept_lossy: [{subjects}] (accept_lossy: true consents to every loss).")
+        todo += [f"In accept_lossy, {verdict.reason}" for verdict in verdicts if verdict.subject == _CONSENT]
     raise SchemaCompatibilityError(
         f"{target} {', and '.join(parts)}.",
         todo=" ".join(todo),

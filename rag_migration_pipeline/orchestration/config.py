@@ -64,7 +64,12 @@ def _documents(path: Path) -> list[Any]:
         SpecError: It is missing or not YAML; the message quotes nothing of it, because a secret may be in it.
     """
     try:
-        return list(yaml.safe_load_all(path.read_bytes()))
+        text = path.read_bytes()
+        documents = list(yaml.safe_load_all(text))
+        twice = [lines for node in yaml.compose_all(text, yaml.SafeLoader) for lines in _repeated_keys(node, set())]
+        if not twice:
+            return documents
+        what = "; ".join(f"line {again} has a key that line {first} has too" for first, again in twice)
     except OSError as error:
         what = f"{error.strerror}"
     except yaml.MarkedYAMLError as error:
@@ -75,6 +80,25 @@ def _documents(path: Path) -> list[Any]:
     except (yaml.YAMLError, ValueError) as error:
         what = f"not YAML ({type(error).__name__}); a value may be neither text nor a date nor a number"
     raise SpecError(f"cannot read the migrations file {path}: {what}.", todo="See docs/migrations.md.")
+
+
+def _repeated_keys(node: Any, seen: set[int]) -> Iterator[tuple[int, int]]:
+    """Yield the lines of keys that come twice in one mapping; YAML would drop the first without a word."""
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):  # an alias is the same node again
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated_keys(item, seen)
+        return
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in lines:
+                yield lines[key.tag, key.value], line
+            lines[key.tag, key.value] = line
+        yield from _repeated_keys(value, seen)
 
 
 def _shown_quote(quote: re.Match[str]) -> str:

@@ -223,6 +223,7 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path: Path, content: bytes | None)
         (f"[{SECRET}", "but got '<stream end>'"),
         (f"api_key: {SECRET}\nday: 2024-13-45", "ValueError"),
         (f"api_key: {SECRET}\x07", "ReaderError"),
+        (f"name: m\n{SECRET}: 1\n{SECRET}: 2", "line 3 has a key that line 2 has too"),
     ],
 )
 def test_a_file_that_is_not_yaml_is_not_quoted(tmp_path: Path, text: str, said: str) -> None:
@@ -238,6 +239,24 @@ def test_a_date_in_a_filter_is_refused_with_what_to_write(migrations: Any) -> No
     text = "name: m\nsource: memory://a\ntarget: memory://b\nfilter: {day: {$gte: 2024-01-01}}"
     with pytest.raises(SpecError, match="quotes"):
         read_migrations(migrations(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("filter: {a: 1}\nconflict: skip\nfilter: {b: 2}", "line 6 has a key that line 4 has too"),
+        ("mapping:\n  field_mapping:\n    a: x\n    a: y", "line 7 has a key that line 6 has too"),
+        ("filter: {$or: [{a: 1, a: 2}]}", "line 4 has a key that line 4 has too"),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused(migrations: Any, text: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        read_migrations(migrations(f"name: m\nsource: memory://a\ntarget: memory://b\n{text}"))
+
+
+def test_an_anchor_may_be_used_twice(migrations: Any) -> None:
+    text = "name: m\nsource: memory://a\ntarget: memory://b\nfilter: {$or: [&a {n: 1}, *a]}"
+    assert read_migrations(migrations(text))[0][0].options.filter == {"$or": [{"n": 1}, {"n": 1}]}
 
 
 def test_an_empty_document_is_passed_over(migrations: Any) -> None:
@@ -274,6 +293,12 @@ target: memory://c
             ["line 13, mapping.versions.1.defaults.id: "],
         ),
         ("ids:\n  strategy: uuid5\n  namespace: x", ["line 11, ids.namespace: "]),
+        ("target_fields: guess", ["by field name, got str."]),
+        ("\nkeep_overwritten: true", ["line 10, keep_overwritten: it has no effect without"]),
+        (
+            "vectors:\n  a: {metrc: dot}",
+            ["wrong: line 10, vectors.a.metrc: there is no such option; check the spelling."],
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(migrations: Any, text: str, said: list[str]) -> None:

@@ -90,7 +90,7 @@ def test_the_dict_of_the_feature_list_is_accepted_as_it_stands() -> None:
             "deprecated.old",
             "also renamed by field_mapping",
         ),
-        ({"field_maping": {"a": "b"}}, "field_maping", "Extra inputs are not permitted"),
+        ({"field_maping": {"a": "b"}}, "field_maping", "there is no such option"),
         ({"field_mapping": {"a": 5}}, "field_mapping.a", "valid string (got int)"),
         ({"version": 0}, "version", "greater than or equal to 1"),
     ],

@@ -173,3 +173,19 @@ def test_another_timeout_is_the_same_place() -> None:
     assert replace(migration, source=Elsewhere(timeout_s=5)).identity == migration.identity
     with pytest.raises(SpecError, match=r"the target is the source: elsewhere://a, collection 'docs'"):
         replace(migration, target=Elsewhere(timeout_s=5))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "got"),
+    [
+        ("accept_lossy", "yes", "got str"),
+        ("accept_lossy", 1, "got int"),
+        ("accept_lossy", ["id", 7], "got a list with something else in it"),
+        ("max_rejected", 1.5, "got 1.5"),
+        ("max_rejected", "7", "got str"),
+    ],
+)
+def test_an_option_of_several_forms_says_which_it_takes_and_what_it_got(option: str, value: Any, got: str) -> None:
+    with pytest.raises(SpecError, match=rf"{option}: expected .*, {got}") as caught:
+        migration_from_spec({**GOOD, option: value})
+    assert len(caught.value.facts["problems"]) == 1

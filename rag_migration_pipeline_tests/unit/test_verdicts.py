@@ -244,6 +244,18 @@ def test_consent_is_given_to_all_or_by_subject_and_noted(consent: Any) -> None:
     assert {verdict.consent for verdict in lossy} == {"accept_lossy"}
 
 
+def test_consent_to_what_the_plan_does_not_have_is_noted_with_what_it_has() -> None:
+    plan = planned(**LOSING, accept_lossy=["id", "feild on", "price", "document"])
+    notes = [verdict for verdict in plan.facts.verdicts if verdict.subject == "accept_lossy"]
+    assert [(note.level, note.reason.partition(" is no subject of this plan")[::2]) for note in notes] == [
+        (Level.NOTE, ("'feild on'", "; did you mean 'field on'?")),
+        (Level.NOTE, ("'price'", notes[1].reason.partition("plan")[2])),
+    ]
+    assert "'id', 'document'" in notes[1].reason
+    with pytest.raises(SchemaCompatibilityError, match=r"In accept_lossy, 'feild on' .* did you mean 'field on'\?"):
+        check(plan)
+
+
 def test_consent_never_makes_the_impossible_possible() -> None:
     plan = planned(batch([{"n": {}}]), "Chroma folder", envelope=False, accept_lossy=True)
     with pytest.raises(SchemaCompatibilityError, match="field n"):
