@@ -35,6 +35,7 @@ from rag_migration_pipeline.vector_choice import VectorRoute, choice_problems, r
 from rag_migration_pipeline.vector_verdicts import fitted_routes, vector_verdicts
 from rag_migration_pipeline.verdicts import (
     Level,
+    RecordProfile,
     Sides,
     Verdict,
     map_ids,
@@ -129,12 +130,13 @@ def make_plan(
         routes=routes,
         id_mapping=map_ids(ids, layout.id_rule),
         profile=profile_records(
-            sample.batches, replace(layout, accepted=True), spec, routes, target_capabilities, screen_payload
+            sample, replace(layout, accepted=True), spec, routes, target_capabilities, screen_payload
         ),
         settings=() if target is not None else translate_settings(source.spec, routes, target_capabilities)[1],
     )
+    verdicts = [*_verdicts(migration, sides, wrong), *_filter_notes(migration, source, ids, sides.profile)]
     facts = PlanFacts(
-        with_consent(_verdicts(migration, sides, wrong), migration.options.accept_lossy),
+        with_consent(verdicts, migration.options.accept_lossy),
         sides.id_mapping.counts,
         sides.profile.schema.count,
         migration.target_name,
@@ -200,6 +202,18 @@ def _verdicts(migration: Migration, sides: Sides, wrong_fields: Sequence[str]) -
         *version_verdicts(migration.options.mapping, sides),
         *mapping_verdicts(planned_mapping(migration, sides.source, datetime.now(UTC))),
     ]
+
+
+def _filter_notes(
+    migration: Migration, source: CollectionInfo, ids: Sequence[RecordId], profile: RecordProfile
+) -> list[Verdict]:
+    """Return a note on a filter that takes nothing: a typo in a field, or a value of another type."""
+    is_met = profile.schema.count or profile.unmapped
+    if migration.options.filter is None or is_met or not source.count:
+        return []
+    seen = "the records looked at" if ids else f"the source's {source.count} records"
+    reason = f"it takes none of {seen}; check the names of its fields and the types of its values (docs/filters.md)"
+    return [Verdict("filter", Level.NOTE, "takes nothing", reason)]
 
 
 def refuse_plan(plan: Plan, migration: Migration) -> None:

@@ -5,8 +5,8 @@ the sample (``steps/planning.py``), types and sizes by key (``inference.py``), t
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,14 +31,16 @@ class Sample:
     Attributes:
         batches: A few, to pack and screen as the load will.
         schema: What all the records hold that typed fields are inferred from; None where none are.
+        unmapped: Reason -> how many more the mapping cannot change for it.
     """
 
     batches: Sequence[RecordBatch] = ()
     schema: SchemaProfile | None = None
+    unmapped: Mapping[str, int] = field(default_factory=dict)
 
 
 def profile_records(
-    sample: Iterable[RecordBatch],
+    sample: Sample,
     layout: Layout,
     spec: CollectionSpec,
     routes: Sequence[VectorRoute],
@@ -61,7 +63,7 @@ def profile_records(
     rejected: Counter[str] = Counter()
     missing: Counter[str] = Counter()
     zeros: Counter[str] = Counter()
-    for batch in sample:
+    for batch in sample.batches:
         schema.add(batch, layout.payload)
         natural.update(_natural_keys(batch, layout.payload))
         has_partitions |= any(name is not None for name in batch.partitions or ())
@@ -69,7 +71,9 @@ def profile_records(
             missing[name] += int(np.count_nonzero(~presence(column)))
             zeros[name] += _count_zero(column)
         rejected.update(_rejections(route_vectors(batch, routes), layout, spec, capabilities, screen_payload))
-    return RecordProfile(schema, dict(natural), has_partitions, dict(rejected), dict(missing), dict(zeros))
+    return RecordProfile(
+        schema, dict(natural), has_partitions, dict(rejected), dict(missing), dict(zeros), sample.unmapped
+    )
 
 
 def _rejections(
@@ -100,12 +104,12 @@ def _natural_keys(batch: RecordBatch, rules: PayloadRules) -> list[str]:
 
 def _text_problem(spec: CollectionSpec, payload: Payload) -> str | None:
     """Return why a payload does not fit the text fields of a collection that is yet to be created."""
-    for field in spec.fields:
-        value = payload.get(field.name)
-        if field.max_length_bytes is not None and isinstance(value, str):
+    for typed in spec.fields:
+        value = payload.get(typed.name)
+        if typed.max_length_bytes is not None and isinstance(value, str):
             size_bytes = len(value.encode("utf-8", "surrogatepass"))
-            if size_bytes > field.max_length_bytes:
-                return f"the field {field.name!r} holds at most {field.max_length_bytes} bytes"
+            if size_bytes > typed.max_length_bytes:
+                return f"the field {typed.name!r} holds at most {typed.max_length_bytes} bytes"
     return None
 
 

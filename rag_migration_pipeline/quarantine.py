@@ -197,6 +197,12 @@ def read_quarantine(path: Path) -> Quarantine:
     Raises:
         StagingError: It is missing or damaged, or its columns are not those of a quarantine file.
     """
+    if not path.is_file():
+        raise StagingError(
+            f"there is no quarantine file {path}.",
+            todo="Give the full path of a file under quarantine/ in the migration's state folder, or of a copy.",
+            path=str(path),
+        )
     with reading_errors(path), pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all().replace_schema_metadata(None).combine_chunks()
     missing = [name for name in (*ACCOUNT, *_RECORD_TEXTS) if name not in table.schema.names]

@@ -87,12 +87,12 @@ def choice_problems(vectors: Sequence[VectorSpec], choices: VectorChoices | None
     """Return what is wrong with the option: names that the source lacks, two vectors that become one."""
     names = {vector.name for vector in vectors}
     unknown = [name for name in choices or {} if name not in names]
-    problems = [f"vectors: the source has no vector {name!r}, it has {sorted(names)}" for name in unknown]
+    problems = [f"the source has no vector {name!r}, it has {sorted(names)}" for name in unknown]
     sources: dict[str, list[str]] = {}
     for route in routes_of(vectors, choices):
         if route.target is not None:
             sources.setdefault(route.target.name, []).append(route.source.name)
-    problems += [f"vectors: {names} would all become {name!r}" for name, names in sources.items() if len(names) > 1]
+    problems += [f"{names} would all become {name!r}" for name, names in sources.items() if len(names) > 1]
     return problems
 
 

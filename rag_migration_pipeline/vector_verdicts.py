@@ -28,7 +28,7 @@ def subject_of(name: str) -> str:
 def fitted_routes(
     routes: Sequence[VectorRoute], there: Sequence[VectorSpec], capabilities: Capabilities
 ) -> tuple[VectorRoute, ...]:
-    """Return the routes with each target vector in an element type that the target holds.
+    """Return the routes with each target vector in an element type that the target holds, where the spec names none.
 
     Every float16, bfloat16, int8 or uint8 is a float32 as well; float32 is rounded only to what an existing target has.
 
@@ -39,7 +39,9 @@ def fitted_routes(
     """
     found = {vector.name: vector for vector in there}
     return tuple(
-        route if route.target is None else replace(route, target=_fitted(route.target, found, capabilities))
+        route
+        if route.target is None or "dtype" in route.chosen
+        else replace(route, target=_fitted(route.target, found, capabilities))
         for route in routes
     )
 

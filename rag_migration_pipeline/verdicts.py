@@ -81,6 +81,7 @@ class RecordProfile:
         natural: Payload key -> values of a type beyond JSON that the target holds in their natural form.
         has_partitions: Some record is in a named partition.
         rejected: Reason -> how many of the records looked at would be set aside for it.
+        unmapped: Reason -> how many more would be, because the mapping cannot change them.
         missing_vectors: Source vector name -> records that lack it.
         zero_vectors: Source vector name -> records in which all its components are 0.
     """
@@ -91,6 +92,7 @@ class RecordProfile:
     rejected: Mapping[str, int] = field(default_factory=dict)
     missing_vectors: Mapping[str, int] = field(default_factory=dict)
     zero_vectors: Mapping[str, int] = field(default_factory=dict)
+    unmapped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -243,10 +245,11 @@ def _partition_verdicts(sides: Sides) -> list[Verdict]:
 
 def _rejection_notes(profile: RecordProfile) -> list[Verdict]:
     """Return a note per reason for which records would be set aside: the range names them, and max_rejected decides."""
-    seen = profile.schema.count
+    seen = profile.schema.count + sum(profile.unmapped.values())
+    reasons = Counter(profile.rejected) + Counter(profile.unmapped)
     return [
         Verdict("records", Level.NOTE, "set aside by name", f"{count} of {seen} records looked at: {reason}")
-        for reason, count in sorted(profile.rejected.items(), key=lambda item: -item[1])[:SHOWN]
+        for reason, count in reasons.most_common(SHOWN)
     ]
 
 
@@ -268,7 +271,7 @@ def _idle_consent(name: str, subjects: Sequence[str]) -> Verdict:
     more = f" and {len(subjects) - SHOWN_SUBJECTS} more" if len(subjects) > SHOWN_SUBJECTS else ""
     hint = f"did you mean {close[0]!r}?" if close else f"it has {shown}{more}."
     reason = f"{name!r} is no subject of this plan; {hint}"
-    return Verdict(_CONSENT, Level.NOTE, "consents to nothing", reason)
+    return Verdict(_CONSENT, Level.NOTE, "nothing of it was seen", reason)
 
 
 def refuse_verdicts(verdicts: Sequence[Verdict], source: str, target: str) -> None:

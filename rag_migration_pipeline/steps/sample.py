@@ -4,6 +4,7 @@ Belongs here: which records, and reading them as the range steps will see them. 
 them (``profile.py``, ``inference.py``).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.inference import profile_batches
 from rag_migration_pipeline.plan import planned_mapping
 from rag_migration_pipeline.profile import Sample
-from rag_migration_pipeline.records import RecordBatch, RecordId
+from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.filter import filter_batches
 from rag_migration_pipeline.steps.transform import transform_batches
@@ -38,22 +39,32 @@ def read_sample(
         layout: How the source collection holds records.
         target: What the target store can hold, for typed fields that are inferred.
     """
-    few = list(_read(migration, source, _stretches(ids, SAMPLE_COUNT), layout))
+    unmapped: Counter[str] = Counter()
+    few = list(_read(migration, source, _stretches(ids, SAMPLE_COUNT), layout, unmapped))
     options = migration.options
     if not parse_target_fields(options.target_fields).is_inferred or target.fields is None:
-        return Sample(few)
-    looked_at = _read(migration, source, _stretches(ids, options.infer_count or len(ids)), layout)
-    return Sample(few, profile_batches(looked_at, target.payload))
+        return Sample(few, unmapped=unmapped)
+    looked_at = _read(migration, source, _stretches(ids, options.infer_count or len(ids)), layout, Counter())
+    return Sample(few, profile_batches(looked_at, target.payload), unmapped)
 
 
 def _read(
-    migration: Migration, source: VectorStore, stretches: Iterable[Sequence[RecordId]], layout: Layout
+    migration: Migration,
+    source: VectorStore,
+    stretches: Iterable[Sequence[RecordId]],
+    layout: Layout,
+    unmapped: Counter[str],
 ) -> Iterator[RecordBatch]:
+    """Yield records as they leave the transform; count those that the mapping cannot change by their reasons."""
+
+    def count(_: RecordBatch, rejections: Sequence[Rejection]) -> None:
+        unmapped.update(rejection.reason for rejection in rejections)
+
     pages = (source.fetch(migration.source_collection, stretch) for stretch in stretches)
     unpacked = (unpack(page, layout) for page in pages if len(page))
     taken = filter_batches(unpacked, parse_filter(migration.options.filter))
     mapping = planned_mapping(migration, source.spec(migration.source_collection), datetime.now(UTC))
-    yield from transform_batches(taken, mapping, lambda _records, _rejections: None)
+    yield from transform_batches(taken, mapping, count)
 
 
 def _stretches(ids: Sequence[RecordId], count: int) -> Iterator[Sequence[RecordId]]:

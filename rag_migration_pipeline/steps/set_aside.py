@@ -235,8 +235,11 @@ def is_over_budget(rejected: int, planned: int, max_rejected: float) -> bool:
 
 
 def named(rejections: Sequence[Rejection]) -> str:
-    """Return the first few records with their reasons."""
-    return "; ".join(f"{id_text(item.record_id)[:80]!r}: {item.reason.rstrip('.')}" for item in rejections[:SHOWN])
+    """Return the first few records, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for item in rejections[:SHOWN]:
+        by_reason.setdefault(item.reason.rstrip("."), []).append(repr(id_text(item.record_id)[:80]))
+    return "; ".join(f"{', '.join(ids)}: {reason}" for reason, ids in by_reason.items())
 
 
 def what_to_do(context: MigrationContext, range_key: str) -> str:

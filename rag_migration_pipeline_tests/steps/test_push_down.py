@@ -36,6 +36,26 @@ def test_only_ids_that_may_be_taken_are_planned_and_read(world: World) -> None:
     assert held(world) == ["r003", "r039"]
 
 
+@pytest.mark.parametrize("push_down", [True, False])
+def test_a_filter_that_takes_nothing_is_noted_by_the_plan(world: World, push_down: bool) -> None:
+    world.fill(records(numbered(9)))
+
+    def notes(wanted: dict[str, Any]) -> list[str]:
+        with world.opened(world.migration(filter=wanted, push_down=push_down)) as context:
+            return [verdict.reason for verdict in context.manifest.plan.verdicts if verdict.subject == "filter"]
+
+    assert notes({"n": {"$lt": 3}}) == []
+    (note,) = notes({"n": "1"})
+    assert ("none of the source's 9 records" if push_down else "none of the records looked at") in note
+
+
+def test_records_that_a_mapping_will_set_aside_are_noted_by_the_plan(world: World) -> None:
+    world.fill(records(numbered(9)))
+    with world.opened(world.migration(mapping={"field_mapping": {"n.deep": "x"}})) as context:
+        (note,) = [verdict.reason for verdict in context.manifest.plan.verdicts if verdict.subject == "records"]
+    assert note.startswith("9 of 9 records looked at: the path 'n.deep' leads into 'n'")
+
+
 def test_ids_are_decided_without_the_store(world: World) -> None:
     world.fill(records(numbered(9)))
     wanted: dict[str, Any] = {"$or": [{"$id": {"$in": ["r001", "r007"]}}, {"$id": {"$gt": "r007"}}], "n": {"$lt": 8}}

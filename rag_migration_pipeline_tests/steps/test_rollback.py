@@ -177,7 +177,7 @@ def test_keeping_cannot_begin_after_records_were_overwritten(world: World) -> No
 
 def test_keeping_without_overwriting_is_refused() -> None:
     stores = {"name": "docs", "source": "memory://a?name=x", "target": "memory://b?name=y"}
-    with pytest.raises(SpecError, match="keep_overwritten has no effect"):
+    with pytest.raises(SpecError, match="keep_overwritten: it has no effect"):
         migration_from_spec({**stores, "keep_overwritten": True, "conflict": "skip"})
 
 

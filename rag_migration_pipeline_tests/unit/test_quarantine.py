@@ -162,6 +162,11 @@ def test_a_file_that_lacks_columns_is_refused(tmp_path: Path) -> None:
         Quarantine(whole.drop_columns(["dense:half"])).record_rows(0, 1, like=every_kind().slice(0, 0))
 
 
+def test_a_file_that_is_missing_is_named_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(StagingError, match=r"there is no quarantine file .*k\.arrow\. Give the full path"):
+        read_quarantine(tmp_path / "k.arrow")
+
+
 def test_without_records_there_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "k.arrow"
     whole = make_quarantine("abc_000001", [set_aside(every_kind())])

@@ -124,6 +124,22 @@ def test_single_records_that_would_be_set_aside_are_a_note() -> None:
     assert "records" not in verdicts_of(planned(wrong, "memory"))
 
 
+def test_records_that_the_mapping_cannot_change_are_a_note() -> None:
+    settings = MemorySettings(name="s"), MemorySettings(name="t")
+    options = MigrationOptions.model_validate({"mapping": {"field_mapping": {"a": "b"}}})
+    plan = make_plan(
+        Migration("m", settings[0], "docs", settings[1], "docs", options),
+        CollectionInfo(PLAIN, 5),
+        memory.CAPABILITIES,
+        [f"r{row}" for row in range(5)],
+        None,
+        memory.CAPABILITIES,
+        Sample([batch([{}, {}])], unmapped={"the record already has the key 'b'": 3}),
+    )
+    note = verdicts_of(plan)["records"]
+    assert (note.level, note.reason) == (Level.NOTE, "3 of 5 records looked at: the record already has the key 'b'")
+
+
 def test_partitions_travel_in_the_envelope_or_are_lost_with_consent() -> None:
     sample = batch([{}] * 2, partitions=["a", None])
     assert verdicts_of(planned(sample, "memory"))["partition"].how == "native"
@@ -209,6 +225,13 @@ def test_an_existing_targets_metric_is_taken_when_the_option_names_it() -> None:
     options = {"vectors": {"": {"metric": "dot"}}}
     found = verdicts_of(planned(batch([{}]), "Chroma folder", target=target, **options))['vector ""']
     assert (found.level, found.consent) == (Level.LOSSY, "vectors")
+
+
+def test_an_element_type_that_the_spec_names_is_given_or_refused() -> None:
+    kept = planned(batch([{}]), "Milvus server", vectors={"": {"dtype": "float16"}})
+    assert kept.target_spec.vectors[0].dtype == "float16"
+    with pytest.raises(SchemaCompatibilityError, match="element type float16, which milvus does not hold"):
+        check(planned(batch([{}]), "Milvus Lite file", vectors={"": {"dtype": "float16"}}))
 
 
 def test_zero_vectors_under_cosine_are_noted() -> None:
