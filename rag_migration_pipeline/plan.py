@@ -121,6 +121,7 @@ def make_plan(
     origin = (source.spec, source_capabilities)
     spec, wrong = _with_fields(migration, spec, origin, target_capabilities, sample, is_new=target is None)
     layout = target_layout_of(migration, spec, target_capabilities)
+    lenient = replace(layout, accepted=True)  # what would be lost without consent has verdicts of its own
     sides = Sides(
         source=source.spec,
         target=spec,
@@ -129,9 +130,7 @@ def make_plan(
         layout=layout,
         routes=routes,
         id_mapping=map_ids(ids, layout.id_rule),
-        profile=profile_records(
-            sample, replace(layout, accepted=True), spec, routes, target_capabilities, screen_payload
-        ),
+        profile=profile_records(sample, lenient, spec, routes, target_capabilities, screen_payload),
         settings=() if target is not None else translate_settings(source.spec, routes, target_capabilities)[1],
     )
     verdicts = [*_verdicts(migration, sides, wrong), *_filter_notes(migration, source, ids, sides.profile)]
