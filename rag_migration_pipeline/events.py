@@ -4,7 +4,7 @@ Belongs here: the events and how they are handed on. Does not belong here: anyth
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -81,15 +81,6 @@ class RangeProven:
 
 
 @dataclass(frozen=True)
-class RangeFailed:
-    """A range ended without proof."""
-
-    migration: str
-    range_key: str
-    error: str
-
-
-@dataclass(frozen=True)
 class CollectionProven:
     """The whole target collection was compared with the receipts."""
 
@@ -98,32 +89,12 @@ class CollectionProven:
     is_proven: bool
 
 
-Event = (
-    ManifestMade
-    | BatchDone
-    | FieldsDeprecated
-    | RecordsRejected
-    | RecordsSkipped
-    | RangeProven
-    | RangeFailed
-    | CollectionProven
-)
+Event = ManifestMade | BatchDone | FieldsDeprecated | RecordsRejected | RecordsSkipped | RangeProven | CollectionProven
 EventSink = Callable[[Event], None]
 
 
 def ignore_events(event: Event) -> None:
     """Do nothing with an event; the default sink."""
-
-
-def fan_out(sinks: Iterable[EventSink]) -> EventSink:
-    """Return a sink that hands every event to all of these, in order."""
-    targets = tuple(sinks)
-
-    def hand_on(event: Event) -> None:
-        for sink in targets:
-            sink(event)
-
-    return hand_on
 
 
 _subscribers: list[EventSink] = []

@@ -5,7 +5,7 @@ Belongs here: opening and closing those together. Does not belong here: anything
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -137,8 +137,3 @@ def context_of(
         emit=emit,
         vector_routes=renaming_routes(source_spec.vectors, migration.options.vectors),
     )
-
-
-def with_sink(context: MigrationContext, emit: EventSink) -> MigrationContext:
-    """Return the same context with another event sink."""
-    return replace(context, emit=emit)

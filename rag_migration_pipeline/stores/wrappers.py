@@ -1,9 +1,8 @@
-"""Stores around stores: read-only, counting, faulty. Adapters stay plain; tests and sources put these around them.
+"""Stores around stores: read-only, faulty. Adapters stay plain; tests and sources put these around them.
 
 Belongs here: behaviour that is the same for every store. Does not belong here: anything that one store needs.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -143,19 +142,6 @@ class ReadOnlyStore(WrapperStore):
             todo="Open the store as a target to write to it.",
             operation=operation,
         )
-
-
-class CountingStore(WrapperStore):
-    """Counts operations by name in ``calls``; for tests and reports."""
-
-    def __init__(self, inner: VectorStore) -> None:
-        """Wrap a store with all counts at zero."""
-        super().__init__(inner)
-        self.calls: Counter[str] = Counter()
-
-    def before(self, operation: str, collection: str | None) -> None:  # noqa: ARG002 - the hook's signature
-        """Count the operation."""
-        self.calls[operation] += 1
 
 
 class FaultyStore(WrapperStore):
