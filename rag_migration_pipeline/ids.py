@@ -1,7 +1,7 @@
 """Ids in another store's terms: one to one, deterministic, the rule frozen by a golden file in the tests.
 
 Belongs here: the rule and the proof that no two ids meet under it. Does not belong here: keeping the original id
-(``envelope.py``), which ids a store can hold (``stores/capabilities.py``).
+(``envelope/``), which ids a store can hold (``stores/capabilities.py``).
 
     target holds            id                                    becomes
     the id's own kind       any                                   itself
@@ -37,7 +37,7 @@ class IdRule:
         kinds: Id kinds that the collection holds.
         max_length_bytes: Longest string id in bytes of UTF-8, or None.
         has_empty: Whether the empty string can be an id.
-        namespace: Where set, every id is derived under it first (the strategy uuid5 of ``id_strategy.py``).
+        namespace: Where set, every id is derived under it first (the strategy uuid5 of ``mapping/id_strategy.py``).
     """
 
     kinds: frozenset[IdKind]

@@ -1,7 +1,7 @@
 """What the payloads of a collection hold, key by key, and the typed fields that would hold it.
 
 Belongs here: the profile of batches, and the schema that follows from one. Does not belong here: reading the batches
-(``steps/``), what a store's fields hold (`FieldRules` in ``stores/capabilities.py``), verdicts (``verdicts.py``).
+(``steps/``), what a store's fields hold (`FieldRules` in ``stores/capabilities.py``), verdicts (``verdicts/``).
 """
 
 import math

@@ -2,7 +2,7 @@
 
 Belongs here: encoding and decoding of payload values, the values beyond JSON that are carried, and the natural form in
 which a store without them holds them. Does not belong here: what a store can hold (``stores/capabilities.py``), the
-envelope (``envelope.py``).
+envelope (``envelope/``).
 
 A payload holds JSON values, and beside them, from Python callers and from mappings, the types of `TYPES`. In text such
 a value is a tagged object, ``{"_rmp_type": "date", "value": "2024-01-02"}``; a user's own object with that key is

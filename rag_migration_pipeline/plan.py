@@ -1,7 +1,7 @@
 """What a migration will do, decided from what both stores say, and refused before the first write where it cannot be.
 
 Belongs here: the target's spec, how ids and records are laid out there, and the plan with its verdicts. Does not belong
-here: the verdicts themselves (``verdicts.py`` and its neighbours), reading ids and cutting ranges
+here: the verdicts themselves (``verdicts/``), reading ids and cutting ranges
 (``steps/manifest.py``), writing (``steps/load.py``).
 """
 
@@ -9,14 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from rag_migration_pipeline.collection_verdicts import collection_verdicts, name_verdict
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, Layout, layout_of
 from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError
 from rag_migration_pipeline.ids import IdRule, find_collisions
 from rag_migration_pipeline.inference import profile_batches
-from rag_migration_pipeline.mapper import MappingPlan, plan_mapping, recorded_version, with_version
-from rag_migration_pipeline.mapping_verdicts import mapping_verdicts, version_verdicts
-from rag_migration_pipeline.profile import Sample, profile_records
+from rag_migration_pipeline.mapping.mapper import MappingPlan, plan_mapping, recorded_version, with_version
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
@@ -32,7 +29,6 @@ from rag_migration_pipeline.spec import Conflict, Migration
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.target_fields import parse_target_fields, refuse_other_fields, with_fields
 from rag_migration_pipeline.vector_choice import VectorRoute, choice_problems, routes_of
-from rag_migration_pipeline.vector_verdicts import fitted_routes, vector_verdicts
 from rag_migration_pipeline.verdicts import (
     Level,
     RecordProfile,
@@ -43,6 +39,10 @@ from rag_migration_pipeline.verdicts import (
     refuse_verdicts,
     with_consent,
 )
+from rag_migration_pipeline.verdicts.collection import collection_verdicts, name_verdict
+from rag_migration_pipeline.verdicts.mapping import mapping_verdicts, version_verdicts
+from rag_migration_pipeline.verdicts.profile import Sample, profile_records
+from rag_migration_pipeline.verdicts.vectors import fitted_routes, vector_verdicts
 
 SHOWN = 10
 """How many ids an error message names."""
@@ -56,7 +56,7 @@ class PlanFacts:
     """What of a plan is stored with the manifest, beside specs and counts.
 
     Attributes:
-        verdicts: One per field and feature of the source; see ``verdicts.py``.
+        verdicts: One per field and feature of the source; see ``verdicts/``.
         id_mapping: How many ids are kept, written as text, ...
         looked_at: How many records the verdicts on fields rest on.
         target_name: The target collection's name as the spec asks for it.

@@ -1,7 +1,7 @@
 """Index and storage settings of a collection in another store's words, and what becomes of each.
 
 Belongs here: which settings of a source are carried, translated or left behind. Does not belong here: how a store reads
-its settings and takes them over (the adapters), how a plan shows them (``collection_verdicts.py``).
+its settings and takes them over (the adapters), how a plan shows them (``verdicts/collection.py``).
 
 Like to like, settings are carried as they are. Between stores, what all of them mean the same is translated: the graph
 (HNSW) and its parameters, and that there is none (a flat index). The memory store keeps anything, for the way home.

@@ -15,11 +15,11 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.filter_nodes import as_dict, has_uuid
 from rag_migration_pipeline.filters import parse_filter
-from rag_migration_pipeline.id_strategy import IdStrategy, Strategy
+from rag_migration_pipeline.filters.nodes import as_dict, has_uuid
 from rag_migration_pipeline.locators import parse_locator
 from rag_migration_pipeline.mapping import AnyMapping
+from rag_migration_pipeline.mapping.id_strategy import IdStrategy, Strategy
 from rag_migration_pipeline.names import translate_name
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.problems import LineOf, Problem, spec_error
@@ -51,10 +51,10 @@ class MigrationOptions(BaseModel):
     """What a migration does, apart from where it reads and writes.
 
     Attributes:
-        filter: Which records to take, in the filter language or its short text (``filters.py``); None takes all. A text
+        filter: Which records to take, in the filter language or its short text (``filters/``); None takes all. A text
             is kept as the dict that means the same.
-        push_down: Whether the source is asked for less than everything where the filter allows (``pushdown.py``); what
-            arrives is the same either way.
+        push_down: Whether the source is asked for less than everything where the filter allows
+            (``steps/push_down.py``); what arrives is the same either way.
         conflict: See `Conflict`; None allows only an empty or missing target collection.
         validate_target: See `Validation`; ``validate`` in YAML.
         range_count: Records per range.
@@ -63,12 +63,12 @@ class MigrationOptions(BaseModel):
         max_attempts: Attempts per step of a range, the first included.
         retry_delay_s: Seconds before the second attempt; the wait doubles each time.
         keep_staging: Whether staged files stay after their range is proven.
-        mapping: How records change on their way: a `mapping.SchemaMapping`, or a chain of versions (``mapping.py``).
+        mapping: How records change on their way: a `mapping.SchemaMapping`, or a chain of versions (``mapping/``).
         ids: Where the records' ids come from; see `id_strategy.IdStrategy`.
-        envelope: Whether what the target cannot hold natively travels in a reserved payload key (``envelope.py``).
+        envelope: Whether what the target cannot hold natively travels in a reserved payload key (``envelope/``).
         max_rejected: How many records may be set aside, in each range and in all together: a count (int), or a share of
             the planned records (float between 0 and 1). It may change between runs.
-        accept_lossy: Consent to lossy verdicts: all of them, or those of the subjects named (``verdicts.py``).
+        accept_lossy: Consent to lossy verdicts: all of them, or those of the subjects named (``verdicts/``).
         translate_names: Give the target collection a name that its store allows, reversibly (``names.py``).
         vectors: Source name of a vector -> its name in the target, None to leave it out, or a `VectorChoice`.
         target_fields: Typed fields of a target that the migration creates, in a store that has them: by name,

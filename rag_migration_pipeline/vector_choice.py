@@ -1,7 +1,7 @@
 """Which vectors of the source go where: the option ``vectors``, and the rename of a batch's columns.
 
 Belongs here: reading the option against both sides' vectors, and applying it. Does not belong here: what a target can
-hold (``vector_verdicts.py``), another element type (``envelope.py`` packs in the target's).
+hold (``verdicts/vectors.py``), another element type (``envelope/`` packs in the target's).
 
     vectors: {title: "", body: null}                         title becomes the unnamed vector, body is not carried
     vectors: {title: {name: heading, metric: dot, dtype: float16}}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rag_migration_pipeline.plan import make_plan
-from rag_migration_pipeline.profile import Sample
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
@@ -38,6 +37,7 @@ from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings
 from rag_migration_pipeline.stores.screening import screen
 from rag_migration_pipeline.vectors import column_of
 from rag_migration_pipeline.verdicts import Level, Verdict
+from rag_migration_pipeline.verdicts.profile import Sample
 
 COLUMNS = {
     "memory": "memory",

@@ -14,8 +14,8 @@ import orjson
 from rag_migration_pipeline.arrow import read_batches, write_batches
 from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import StagingError
-from rag_migration_pipeline.filter_meaning import select_rows
 from rag_migration_pipeline.filters import Filter, parse_filter
+from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.records import RecordBatch, SetAside
 from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rag_migration_pipeline.envelope import Layout, layout_of
 from rag_migration_pipeline.events import EventSink, ignore_events
-from rag_migration_pipeline.mapper import MappingPlan
+from rag_migration_pipeline.mapping.mapper import MappingPlan
 from rag_migration_pipeline.plan import planned_mapping, target_layout_of
 from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration

@@ -10,8 +10,8 @@ from rag_migration_pipeline.batching import cut
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SourceChangedError
 from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, id_text
-from rag_migration_pipeline.repairs import read_repairs
 from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.repairs import read_repairs
 from rag_migration_pipeline.steps.timing import timed
 
 

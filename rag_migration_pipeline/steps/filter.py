@@ -1,12 +1,12 @@
 """Filter: keeps the records that the migration takes.
 
-Belongs here: applying a parsed filter to batches. Does not belong here: what a filter means (``filter_meaning.py``).
+Belongs here: applying a parsed filter to batches. Does not belong here: what a filter means (``filters/meaning.py``).
 """
 
 from collections.abc import Iterable, Iterator
 
-from rag_migration_pipeline.filter_meaning import select_rows
-from rag_migration_pipeline.filter_nodes import Filter
+from rag_migration_pipeline.filters.meaning import select_rows
+from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.records import RecordBatch
 
 

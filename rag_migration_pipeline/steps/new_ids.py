@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, Layout, unpack
 from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChangedError
-from rag_migration_pipeline.filter_meaning import select_rows
 from rag_migration_pipeline.filters import parse_filter
-from rag_migration_pipeline.mapper import Mapper, MappingPlan
+from rag_migration_pipeline.filters.meaning import select_rows
+from rag_migration_pipeline.mapping.mapper import Mapper, MappingPlan
 from rag_migration_pipeline.records import RecordBatch, RecordId, id_text
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.stores.base import VectorStore

@@ -1,7 +1,7 @@
 """The plan of a migration, to look at: what will be copied, how, and how every field and feature fares.
 
 Belongs here: the plan as one value, as a Markdown table and as text for a terminal. Does not belong here: making it
-(``steps/planning.py``, ``steps/preview.py``), the verdicts (``verdicts.py``).
+(``steps/planning.py``, ``steps/preview.py``), the verdicts (``verdicts/``).
 """
 
 from collections.abc import Iterator

@@ -14,9 +14,9 @@ from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, layout_of, original_id
 from rag_migration_pipeline.errors import MigrationError, SourceChangedError, StoreRequestError
 from rag_migration_pipeline.events import EventSink, ManifestMade
-from rag_migration_pipeline.filter_meaning import select_ids
-from rag_migration_pipeline.filter_nodes import EVERYTHING
 from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.filters.meaning import select_ids
+from rag_migration_pipeline.filters.nodes import EVERYTHING
 from rag_migration_pipeline.plan import (
     Plan,
     make_plan,
@@ -24,13 +24,6 @@ from rag_migration_pipeline.plan import (
     refuse_collisions,
     refuse_conflicts,
     refuse_plan,
-)
-from rag_migration_pipeline.pushdown import (
-    NOTHING_PUSHED_DOWN,
-    PushDown,
-    describe_push_down,
-    not_pushed_down,
-    refuse_mistyped,
 )
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
@@ -48,6 +41,13 @@ from rag_migration_pipeline.steps.manifest import (
     store_manifest,
 )
 from rag_migration_pipeline.steps.new_ids import new_ids
+from rag_migration_pipeline.steps.push_down import (
+    NOTHING_PUSHED_DOWN,
+    PushDown,
+    describe_push_down,
+    not_pushed_down,
+    refuse_mistyped,
+)
 from rag_migration_pipeline.steps.sample import read_sample
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.narrowing import Narrowing

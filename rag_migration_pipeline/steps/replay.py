@@ -18,8 +18,8 @@ from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.envelope import original_id
 from rag_migration_pipeline.errors import ManifestError, RecordRejectedError, SpecError, StagingError, ValidationError
 from rag_migration_pipeline.events import RecordsRejected
-from rag_migration_pipeline.filter_meaning import select_rows
 from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.quarantine import (
     Quarantine,
@@ -32,13 +32,13 @@ from rag_migration_pipeline.quarantine import (
 )
 from rag_migration_pipeline.receipts import Receipt, join_receipts, read_receipt, write_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
-from rag_migration_pipeline.repairs import Repairs, read_repairs
 from rag_migration_pipeline.spec import Conflict
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch, RangeWriter, pack_batch
 from rag_migration_pipeline.steps.new_ids import old_and_new_ids
 from rag_migration_pipeline.steps.range import transformed
+from rag_migration_pipeline.steps.repairs import Repairs, read_repairs
 from rag_migration_pipeline.steps.set_aside import REPLAY, SHOWN, AsRead, named
 from rag_migration_pipeline.steps.validate import total_findings, validate_batches
 from rag_migration_pipeline.vectors import column_of

@@ -1,7 +1,7 @@
 """Sample: the records that planning looks at before it judges.
 
 Belongs here: which records, and reading them as the range steps will see them. Does not belong here: what follows from
-them (``profile.py``, ``inference.py``).
+them (``verdicts/profile.py``, ``inference.py``).
 """
 
 from collections import Counter
@@ -12,7 +12,6 @@ from rag_migration_pipeline.envelope import Layout, unpack
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.inference import profile_batches
 from rag_migration_pipeline.plan import planned_mapping
-from rag_migration_pipeline.profile import Sample
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.filter import filter_batches
@@ -20,6 +19,7 @@ from rag_migration_pipeline.steps.transform import transform_batches
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.target_fields import parse_target_fields
+from rag_migration_pipeline.verdicts.profile import Sample
 
 SAMPLE_COUNT = 1_000
 PAGE_COUNT = 1_000

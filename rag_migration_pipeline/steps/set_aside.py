@@ -21,9 +21,9 @@ from rag_migration_pipeline.quarantine import (
     write_quarantine,
 )
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
-from rag_migration_pipeline.repairs import read_repairs
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch
+from rag_migration_pipeline.steps.repairs import read_repairs
 from rag_migration_pipeline.stores.screening import STAGE as LOAD
 
 SHOWN = 10

@@ -1,14 +1,14 @@
 """Transform: changes records on the way, as the migration's mapping says; without a mapping batches pass as they are.
 
 Belongs here: applying a mapping to batches, setting aside what cannot be mapped. Does not belong here: what a mapping
-does (``mapper.py``), what the target can hold (``envelope.py``).
+does (``mapping/mapper.py``), what the target can hold (``envelope/``).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rag_migration_pipeline.errors import RecordRejectedError
 from rag_migration_pipeline.events import EventSink, FieldsDeprecated
-from rag_migration_pipeline.mapper import MappingPlan
+from rag_migration_pipeline.mapping.mapper import MappingPlan
 from rag_migration_pipeline.records import RecordBatch, Rejection, SetAside, id_text
 
 STAGE = "transform"

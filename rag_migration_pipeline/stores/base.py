@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from rag_migration_pipeline.errors import CollectionNotFoundError
-from rag_migration_pipeline.filter_nodes import Filter
+from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.names import NameRule
 from rag_migration_pipeline.records import (
     CollectionInfo,

@@ -1,7 +1,7 @@
 """What a store can hold, as data: the only place where differences between stores live.
 
 Belongs here: `Capabilities`, `PayloadRules` and the reasons they give. Does not belong here: how a store does it
-(the adapters), what a migration makes of a gap (``plan.py``, ``envelope.py``).
+(the adapters), what a migration makes of a gap (``plan.py``, ``envelope/``).
 """
 
 import math

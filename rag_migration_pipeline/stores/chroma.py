@@ -22,7 +22,7 @@ from rag_migration_pipeline.errors import (
     SchemaCompatibilityError,
     StoreRequestError,
 )
-from rag_migration_pipeline.filter_nodes import Filter
+from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, RecordRange, Rejection
 from rag_migration_pipeline.stores import chroma_records as records

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rag_migration_pipeline.filter_nodes import DOCUMENT_FIELD, ID_FIELD, ORDERINGS, Comparison, is_number
+from rag_migration_pipeline.filters.nodes import DOCUMENT_FIELD, ID_FIELD, ORDERINGS, Comparison, is_number
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN
 from rag_migration_pipeline.stores.chroma_schema import PAYLOAD_RULES, URI_KEY
 from rag_migration_pipeline.stores.narrowing import EXACT_BELOW, Dialect, Translated, is_safe_text

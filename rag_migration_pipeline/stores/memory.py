@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rag_migration_pipeline.errors import CollectionExistsError, SchemaCompatibilityError, StoreRequestError
-from rag_migration_pipeline.filter_meaning import select_rows
-from rag_migration_pipeline.filter_nodes import Filter, all_of
+from rag_migration_pipeline.filters.meaning import select_rows
+from rag_migration_pipeline.filters.nodes import Filter, all_of
 from rag_migration_pipeline.locators import Locator
 from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.records import (

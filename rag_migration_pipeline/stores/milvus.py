@@ -24,7 +24,7 @@ from rag_migration_pipeline.errors import (
     StoreRequestError,
     StoreUnavailableError,
 )
-from rag_migration_pipeline.filter_nodes import Filter
+from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.records import (
     INT64_MAX,
     CollectionInfo,

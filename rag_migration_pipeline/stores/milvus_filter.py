@@ -22,7 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rag_migration_pipeline.filter_nodes import DOCUMENT_FIELD, ORDERINGS, Comparison, Filter, is_number
+from rag_migration_pipeline.filters.nodes import DOCUMENT_FIELD, ORDERINGS, Comparison, Filter, is_number
 from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.stores.milvus_schema import Layout
 from rag_migration_pipeline.stores.milvus_types import Column, FieldType

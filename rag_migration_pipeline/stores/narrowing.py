@@ -1,7 +1,7 @@
 """Push-down: what a store is asked for, so that it gives fewer records than all, and never fewer than a filter takes.
 
 Belongs here: walking a filter for an adapter, and what came of it. Does not belong here: what a filter means
-(``filter_meaning.py``, which decides in the end), a store's own query language (``<store>_filter.py``).
+(``filters/meaning.py``, which decides in the end), a store's own query language (``<store>_filter.py``).
 
 One law: what the store selects contains everything that the filter takes. So negations are carried down to the
 comparisons, and an adapter translates a comparison, or the negation of one, into a query that selects at least those
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from rag_migration_pipeline.filter_nodes import NEGATIONS, And, Comparison, Filter, Not
+from rag_migration_pipeline.filters.nodes import NEGATIONS, And, Comparison, Filter, Not
 
 QueryT = TypeVar("QueryT")
 MAX_TEXTS = 500

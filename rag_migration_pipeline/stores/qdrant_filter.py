@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rag_migration_pipeline.filter_nodes import DOCUMENT_FIELD, ORDERINGS, Comparison, Filter, is_number
+from rag_migration_pipeline.filters.nodes import DOCUMENT_FIELD, ORDERINGS, Comparison, Filter, is_number
 from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.records import FieldSpec
 from rag_migration_pipeline.stores.narrowing import (

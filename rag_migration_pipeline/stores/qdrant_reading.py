@@ -15,7 +15,7 @@ from typing import Any
 
 from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import CollectionNotFoundError, StoreRequestError
-from rag_migration_pipeline.filter_nodes import Filter
+from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.records import (
     UINT64_MAX,
     CollectionSpec,

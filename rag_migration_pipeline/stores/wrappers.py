@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from rag_migration_pipeline.errors import ReadOnlyStoreError
-from rag_migration_pipeline.filter_nodes import Filter
+from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.narrowing import Narrowing

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rag_migration_pipeline.filter_nodes import Comparison, Filter, Not, Or, all_of, checked
+from rag_migration_pipeline.filters.nodes import Comparison, Filter, Not, Or, all_of, checked
 from rag_migration_pipeline.records import IdKind, Payload, RecordId
 from rag_migration_pipeline_tests.filters.strategies import FIELDS, HOSTILE, NUMBERS, ODD_FIELDS
 

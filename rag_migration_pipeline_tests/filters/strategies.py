@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rag_migration_pipeline.filter_nodes import Filter, Not, Or, all_of, checked
+from rag_migration_pipeline.filters.nodes import Filter, Not, Or, all_of, checked
 
 HOSTILE = (
     *("", " ", "a", "A", "ab", "b", "é", "e\u0301", "漢字", "🜚", "7", "007", "true", "null", "2024", "x" * 300),

@@ -8,12 +8,12 @@ import pytest
 
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.filter_meaning import select_rows
-from rag_migration_pipeline.filter_nodes import Filter, as_dict, checked
-from rag_migration_pipeline.pushdown import describe_push_down, not_pushed_down
+from rag_migration_pipeline.filters.meaning import select_rows
+from rag_migration_pipeline.filters.nodes import Filter, as_dict, checked
 from rag_migration_pipeline.records import INT64_MAX, RecordId
 from rag_migration_pipeline.spec import Migration, MigrationOptions
 from rag_migration_pipeline.steps.planning import list_selected
+from rag_migration_pipeline.steps.push_down import describe_push_down, not_pushed_down
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.memory import MemorySettings
 from rag_migration_pipeline.stores.milvus import MilvusSettings

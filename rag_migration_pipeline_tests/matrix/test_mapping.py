@@ -12,8 +12,8 @@ import pytest
 from rag_migration_pipeline.envelope import layout_of, unpack
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.ids import derived_uuid
-from rag_migration_pipeline.mapper import SCHEMA_VERSION_KEY
 from rag_migration_pipeline.mapping import parse_mapping
+from rag_migration_pipeline.mapping.mapper import SCHEMA_VERSION_KEY
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import (
     CollectionSpec,

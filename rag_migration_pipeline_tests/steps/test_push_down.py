@@ -8,8 +8,8 @@ import pytest
 
 from rag_migration_pipeline.errors import SpecError, StoreRequestError
 from rag_migration_pipeline.filters import parse_filter
-from rag_migration_pipeline.pushdown import describe_push_down, refuse_mistyped
 from rag_migration_pipeline.records import CollectionSpec, FieldSpec, IdKind, Metric, VectorSpec
+from rag_migration_pipeline.steps.push_down import describe_push_down, refuse_mistyped
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.stores.narrowing import Handling

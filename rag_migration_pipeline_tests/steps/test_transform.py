@@ -19,8 +19,8 @@ from rag_migration_pipeline.errors import (
 )
 from rag_migration_pipeline.events import BatchDone, FieldsDeprecated
 from rag_migration_pipeline.ids import NAMESPACE, derived_uuid
-from rag_migration_pipeline.mapper import SCHEMA_VERSION_KEY, MappingPlan
 from rag_migration_pipeline.mapping import parse_mapping
+from rag_migration_pipeline.mapping.mapper import SCHEMA_VERSION_KEY, MappingPlan
 from rag_migration_pipeline.quarantine import read_quarantine_if_any
 from rag_migration_pipeline.records import Payload, RecordBatch, RecordId
 from rag_migration_pipeline.spec import migration_from_spec

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_migration_pipeline.conversions import conversion_names, parse_conversion
+from rag_migration_pipeline.mapping.conversions import conversion_names, parse_conversion
 
 NAME = uuid.UUID("6f1d6f0e-52a4-4ba1-9f0a-4d5d5a2f3d4e")
 NOON = datetime(2024, 1, 2, 12, 0, 0, tzinfo=UTC)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from rag_migration_pipeline.filter_nodes import OPERATORS
 from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.filters.nodes import OPERATORS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rag_migration_pipeline.conversions import conversion_names
 from rag_migration_pipeline.mapping import SchemaMapping
+from rag_migration_pipeline.mapping.conversions import conversion_names
 from rag_migration_pipeline.spec import spec_from_values
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mapping.md").read_text(encoding="utf-8")

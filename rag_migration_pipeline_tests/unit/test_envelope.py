@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, Layout, layout_of, original_id, pack, pack_some, unpack
-from rag_migration_pipeline.envelope_notes import mark_of, open_envelope, seal
+from rag_migration_pipeline.envelope.notes import mark_of, open_envelope, seal
 from rag_migration_pipeline.errors import RecordRejectedError
 from rag_migration_pipeline.ids import IdRule
 from rag_migration_pipeline.payloads import decode, encode, natural_form

@@ -13,18 +13,14 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 
 GROUND = frozenset(
     {"__init__", "errors", "records", "vectors", "batching", "locks", "payloads", "locators", "state", "events"}
-    | {"names", "paths", "problems"}
-    | {"filters", "filter_nodes", "filter_text", "filter_meaning"}  # adapters translate filters
+    | {"names", "problems"}
+    | {"filters"}  # adapters translate filters
 )
-MAPPING = frozenset(
-    {"mapping", "mapping_checks", "mapping_fields", "mapping_reverse", "mapper", "hooks", "conversions", "callables"}
-    | {"id_strategy", "mapping_verdicts"}
+CORE = frozenset(
+    {"spec", "plan", "verdicts", "vector_choice", "inference", "target_fields", "settings"}
+    | {"ids", "mapping", "envelope"}
+    | {"arrow", "digests", "quarantine", "receipts"}
 )
-ENVELOPE = frozenset({"envelope", "envelope_lengths", "envelope_notes"})
-FIELDS = frozenset({"inference", "target_fields"})
-VERDICTS = frozenset({"collection_verdicts", "profile", "vector_choice", "vector_verdicts", "verdicts"})
-PLAN = VERDICTS | {"ids", "plan", "pushdown", "spec"}
-CORE = MAPPING | ENVELOPE | FIELDS | PLAN | {"arrow", "digests", "quarantine", "receipts", "repairs", "settings"}
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""
 

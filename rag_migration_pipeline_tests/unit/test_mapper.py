@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.hooks import Record
-from rag_migration_pipeline.mapper import Mapped, MappingPlan
 from rag_migration_pipeline.mapping import parse_mapping
+from rag_migration_pipeline.mapping.hooks import Record
+from rag_migration_pipeline.mapping.mapper import Mapped, MappingPlan
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId
 from rag_migration_pipeline_tests.unit.test_mapping import FEATURES

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from rag_migration_pipeline.callables import callable_fingerprint, import_callable
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.mapping import AnyMapping, MappingChain, SchemaMapping, parse_mapping
+from rag_migration_pipeline.mapping.callables import callable_fingerprint, import_callable
 from rag_migration_pipeline.payloads import encode
 
 FEATURES = {

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rag_migration_pipeline.filter_meaning import select_rows
-from rag_migration_pipeline.filter_nodes import Comparison, Filter
 from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.filters.meaning import select_rows
+from rag_migration_pipeline.filters.nodes import Comparison, Filter
 from rag_migration_pipeline.records import RecordBatch
 from rag_migration_pipeline.stores.narrowing import (
     MAX_OTHERS,

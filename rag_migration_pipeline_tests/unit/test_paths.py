@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rag_migration_pipeline.filter_meaning import value_at
-from rag_migration_pipeline.paths import MISSING, Role, parse_path, put, read, shown_path, take
+from rag_migration_pipeline.filters.meaning import value_at
+from rag_migration_pipeline.mapping.paths import MISSING, Role, parse_path, put, read, shown_path, take
 
 PAYLOAD: dict[str, Any] = {
     "a": 1,

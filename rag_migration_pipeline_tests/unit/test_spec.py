@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.id_strategy import Strategy
 from rag_migration_pipeline.mapping import parse_mapping
+from rag_migration_pipeline.mapping.id_strategy import Strategy
 from rag_migration_pipeline.spec import (
     Conflict,
     Migration,

@@ -12,7 +12,7 @@ from rag_migration_pipeline.arrow import from_arrow, to_arrow
 from rag_migration_pipeline.batching import concatenate, cut
 from rag_migration_pipeline.digests import digest_vectors, sketch_vectors, sketches_differ, unit_rows
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, layout_of, pack, unpack
-from rag_migration_pipeline.envelope_notes import seal
+from rag_migration_pipeline.envelope.notes import seal
 from rag_migration_pipeline.records import (
     CollectionSpec,
     DenseColumn,

@@ -14,7 +14,6 @@ from rag_migration_pipeline.envelope import pack_some, unpack
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.plan import Plan, make_plan, refuse_plan
-from rag_migration_pipeline.profile import Sample
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
@@ -32,6 +31,7 @@ from rag_migration_pipeline.stores import memory
 from rag_migration_pipeline.stores.abilities import abilities
 from rag_migration_pipeline.stores.memory import MemorySettings
 from rag_migration_pipeline.verdicts import IDS_AS_TEXT, IDS_AS_UUID, IDS_DERIVED, IDS_KEPT, Level, Verdict
+from rag_migration_pipeline.verdicts.profile import Sample
 
 STORES = abilities()
 TARGETS = ("memory", "Chroma folder", "Qdrant edge", "Milvus Lite file", "Milvus server")

@@ -1,7 +1,7 @@
 """Schema mapping: which field of a source becomes which of a target, described and checked before anything is read.
 
 Belongs here: the description (`SchemaMapping`, `MappingChain`), its fingerprint. Does not belong here: what is wrong
-with names (``mapping_checks.py``), its reverse (``mapping_reverse.py``), applying it to records (``mapper.py``), what
+with names (``checks.py``), its reverse (``reverse.py``), applying it to records (``mapper.py``), what
 conversions mean (``conversions.py``), how paths are written (``paths.py``).
 
 One rule says which names are meant: **what names a field that exists names it as the source has it** (keys of
@@ -33,11 +33,11 @@ from pydantic import (
     model_validator,
 )
 
-from rag_migration_pipeline.callables import callable_fingerprint, callable_name, import_callable
-from rag_migration_pipeline.conversions import Conversion, parse_conversion
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.mapping_checks import mapping_problems
-from rag_migration_pipeline.mapping_reverse import reversed_values
+from rag_migration_pipeline.mapping.callables import callable_fingerprint, callable_name, import_callable
+from rag_migration_pipeline.mapping.checks import mapping_problems
+from rag_migration_pipeline.mapping.conversions import Conversion, parse_conversion
+from rag_migration_pipeline.mapping.reverse import reversed_values
 from rag_migration_pipeline.payloads import encode, has_typed
 from rag_migration_pipeline.problems import problems_error, spec_error
 

@@ -1,6 +1,6 @@
 """Lengths of vectors of which a target keeps the direction only: noted on the way there, given back on the way home.
 
-Belongs here: which lengths are worth a note, scaling by them. Does not belong here: the note (``envelope_notes.py``).
+Belongs here: which lengths are worth a note, scaling by them. Does not belong here: the note (``notes.py``).
 """
 
 from collections.abc import Mapping

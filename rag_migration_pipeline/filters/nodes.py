@@ -1,7 +1,7 @@
 """A filter as a tree: comparisons joined by and, or, not; checked when they are made from what a user wrote.
 
 Belongs here: the nodes, the operators and what each can be given, printing a tree as a dict. Does not belong here:
-reading a dict (``filters.py``) or a text (``filter_text.py``), what a comparison means (``filter_meaning.py``), what a
+reading a dict (``filters/``) or a text (``text.py``), what a comparison means (``meaning.py``), what a
 store is asked for (``stores/narrowing.py``).
 """
 

@@ -1,13 +1,13 @@
 """The way back of a mapping, derived from its parts, or the names of the parts that have none.
 
-Belongs here: what undoes what. Does not belong here: the mapping (``mapping.py``).
+Belongs here: what undoes what. Does not belong here: the mapping (``mapping/``).
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from rag_migration_pipeline.mapping_checks import Names, covers, id_source
-from rag_migration_pipeline.paths import FieldPath, Role, parse_path, shown_path
+from rag_migration_pipeline.mapping.checks import Names, covers, id_source
+from rag_migration_pipeline.mapping.paths import FieldPath, Role, parse_path, shown_path
 from rag_migration_pipeline.problems import Place, Problem, problems_error
 
 

@@ -1,7 +1,7 @@
 """The short form of a filter for the command line: ``status=active,year>=2024,tag in (a,b)``.
 
 Belongs here: cutting the text into conditions, with the position of a mistake. Does not belong here: what a condition
-means (``filter_meaning.py``), the long form (``filters.py``).
+means (``meaning.py``), the long form (``filters/``).
 
     condition  = field ("=" | "!=" | ">" | ">=" | "<" | "<=") value
                | field ["not"] "in" "(" [value {"," value}] ")"
@@ -19,7 +19,7 @@ import re
 from typing import Any
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.filter_nodes import (
+from rag_migration_pipeline.filters.nodes import (
     DOCUMENT_FIELD,
     EVERYTHING,
     ID_FIELD,

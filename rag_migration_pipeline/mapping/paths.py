@@ -1,7 +1,7 @@
 r"""Paths of fields: what a name in a mapping points at inside a record, and taking and putting values there.
 
 Belongs here: reading a path's text, finding its place in a payload. Does not belong here: what is done with the value
-(``mapping.py``).
+(``mapping/``).
 
     a.b          the key "a.b" if the record has it, else the key b of the object a (as in filters)
     a\.b         the key "a.b"

@@ -1,7 +1,7 @@
 """What the records that planning looked at hold, in the terms of the target: the ground of the verdicts on fields.
 
 Belongs here: packing and screening a sample as the load will, and counting. Does not belong here: choosing and reading
-the sample (``steps/planning.py``), types and sizes by key (``inference.py``), the verdicts (``verdicts.py``).
+the sample (``steps/planning.py``), types and sizes by key (``inference.py``), the verdicts (``verdicts/``).
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Verdicts on vectors: kind, dimension, metric, element type, name, and what a store does to their length.
 
-Belongs here: what becomes of each vector of the source. Does not belong here: the other verdicts (``verdicts.py``),
+Belongs here: what becomes of each vector of the source. Does not belong here: the other verdicts (``verdicts/``),
 the option that renames vectors (``vector_choice.py``).
 """
 

@@ -1,7 +1,7 @@
 """Conversions of values by name: the exact meaning of ``int``, ``split(",")``, ``timestamp`` and the others.
 
 Belongs here: the functions, their names, which of them another one undoes. Does not belong here: which field they are
-applied to, what happens to a record that one refuses (``mapping.py``).
+applied to, what happens to a record that one refuses (``mapping/``).
 
 Each takes one value and returns another or raises ValueError with the reason; values stay out of the reason. None
 passes every conversion as it is. Nothing is guessed: what a conversion does not name is refused.

@@ -1,7 +1,7 @@
 """A mapping applied to batches: planned once, then operation by operation over copies of the payloads.
 
 Belongs here: what a mapping does to a batch, in order, and which records it cannot be applied to, with the reason. Does
-not belong here: the description and its checks (``mapping.py``), the single operations (``mapping_fields.py``), what
+not belong here: the description and its checks (``mapping/``), the single operations (``fields.py``), what
 becomes of records that cannot be mapped (``steps/transform.py``).
 
 The payloads that come in are never changed. Objects inside them are copied where something inside them moves; where a
@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.hooks import call_hook, own_copy
 from rag_migration_pipeline.mapping import MappingChain, SchemaMapping
-from rag_migration_pipeline.mapping_checks import id_source
-from rag_migration_pipeline.mapping_fields import (
+from rag_migration_pipeline.mapping.checks import id_source
+from rag_migration_pipeline.mapping.fields import (
     Operation,
     Work,
     as_id,
@@ -29,7 +28,8 @@ from rag_migration_pipeline.mapping_fields import (
     selection_operations,
     transform_operation,
 )
-from rag_migration_pipeline.paths import MISSING, parse_path, read
+from rag_migration_pipeline.mapping.hooks import call_hook, own_copy
+from rag_migration_pipeline.mapping.paths import MISSING, parse_path, read
 from rag_migration_pipeline.records import CollectionSpec, Payload, RecordBatch, RecordId
 
 

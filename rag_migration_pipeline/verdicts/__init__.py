@@ -1,8 +1,8 @@
 """Verdicts: how each field and feature of a source fares in a target, decided before the first write.
 
 Belongs here: the verdict, its levels, consent, and the verdicts on what records consist of (ids, documents, payload
-fields). Does not belong here: verdicts on vectors (``vector_verdicts.py``) and on the collection itself
-(``collection_verdicts.py``), the target spec they judge (``plan.py``), what a store can hold
+fields). Does not belong here: verdicts on vectors (``vectors.py``) and on the collection itself
+(``collection.py``), the target spec they judge (``plan.py``), what a store can hold
 (``stores/capabilities.py``).
 
     exact        comes home as it was (vectors within the store's declared tolerance)

@@ -2,14 +2,14 @@
 
 Belongs here: dividing a filter among the store, the listed ids and the evaluator, saying so in words, refusing filters
 that contradict the source's schema. Does not belong here: what a store can be asked (``stores/narrowing.py`` and the
-adapters), what a filter means (``filter_meaning.py``): the filter step evaluates the whole filter in any case.
+adapters), what a filter means (``filters/meaning.py``): the filter step evaluates the whole filter in any case.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.filter_nodes import (
+from rag_migration_pipeline.filters.nodes import (
     EVERYTHING,
     ID_FIELD,
     ORDERINGS,

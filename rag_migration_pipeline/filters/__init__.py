@@ -1,7 +1,7 @@
 """The filter language: a dict in the style of MongoDB and Chroma, or its short text, read as a tree.
 
 Belongs here: reading dicts, with the place of a mistake in the message. Does not belong here: the tree
-(``filter_nodes.py``), the short text (``filter_text.py``), what it means (``filter_meaning.py``).
+(``nodes.py``), the short text (``text.py``), what it means (``meaning.py``).
 
     {"status": "published", "year": {"$gte": 2024, "$lt": 2026}, "kind": {"$in": ["a", "b"]}}
     {"$or": [{"status": "published"}, {"$not": {"meta.origin": {"$like": "http:%"}}}]}
@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.filter_nodes import (
+from rag_migration_pipeline.filters.nodes import (
     DOCUMENT_FIELD,
     EVERYTHING,
     ID_FIELD,
@@ -26,7 +26,7 @@ from rag_migration_pipeline.filter_nodes import (
     checked,
     looks_like_operators,
 )
-from rag_migration_pipeline.filter_text import parse_text
+from rag_migration_pipeline.filters.text import parse_text
 
 __all__ = ["Filter", "parse_filter"]
 
@@ -38,7 +38,7 @@ def parse_filter(value: dict[str, Any] | str | None) -> Filter:
     """Return the tree of a filter.
 
     Args:
-        value: A dict, its JSON text, the short text (see ``filter_text.py``), or None for every record.
+        value: A dict, its JSON text, the short text (see ``text.py``), or None for every record.
 
     Raises:
         SpecError: An unknown operator, or a value that the operator cannot compare; names the place.

@@ -1,7 +1,7 @@
 """What a target cannot hold natively, packed beside the record and unpacked on the way home.
 
 Belongs here: turning records into a target's own terms and back. Does not belong here: the envelope's text
-(``envelope_notes.py``), what the target can hold (``stores/capabilities.py``), which target is chosen (``plan.py``).
+(``notes.py``), what the target can hold (``stores/capabilities.py``), which target is chosen (``plan.py``).
 
 What a record needs to come home as it was goes into its envelope: one reserved payload key, written only for records
 that need it. Natural fields stay where a filter or an index finds them; the envelope adds, it does not hide. A value of
@@ -17,8 +17,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rag_migration_pipeline.envelope_lengths import Length, lengths_of, with_lengths
-from rag_migration_pipeline.envelope_notes import Notes, open_envelope, original_id, seal
+from rag_migration_pipeline.envelope.lengths import Length, lengths_of, with_lengths
+from rag_migration_pipeline.envelope.notes import Notes, open_envelope, original_id, seal
 from rag_migration_pipeline.errors import RecordRejectedError
 from rag_migration_pipeline.ids import IdRule
 from rag_migration_pipeline.payloads import ENVELOPE_KEY, encode, has_typed, natural_form
@@ -53,7 +53,7 @@ class Layout:
         element_types: Vector name -> element type in which the store keeps it.
         has_partitions: Whether the store keeps a record's partition.
         has_envelope: Whether records are given an envelope.
-        accepted: What a record may lose without one: everything, or the subjects named (see ``verdicts.py``).
+        accepted: What a record may lose without one: everything, or the subjects named (see ``verdicts/``).
     """
 
     id_rule: IdRule

@@ -6,9 +6,9 @@ mapped records fare in the target (the other verdicts, which are made from mappe
 
 from collections.abc import Iterator
 
-from rag_migration_pipeline.mapper import MappingPlan, made_version, recorded_version
 from rag_migration_pipeline.mapping import MappingChain, SchemaMapping
-from rag_migration_pipeline.mapping_checks import id_source
+from rag_migration_pipeline.mapping.checks import id_source
+from rag_migration_pipeline.mapping.mapper import MappingPlan, made_version, recorded_version
 from rag_migration_pipeline.verdicts import Level, Sides, Verdict
 
 

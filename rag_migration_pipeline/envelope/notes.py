@@ -1,7 +1,7 @@
 """The text of an envelope: written, told apart from a user's own value, and read.
 
 Belongs here: the notes of one record as text under `ENVELOPE_KEY`. Does not belong here: which notes a record needs,
-and what is made of them (``envelope.py``).
+and what is made of them (``envelope/``).
 
     {"v": 1, "for": "e42bfdc1", "id": "int:7", "doc": null, "norm": {"": 12.5}, "payload": {"tags": []}}
 

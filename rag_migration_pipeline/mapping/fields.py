@@ -11,11 +11,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from rag_migration_pipeline.conversions import Conversion, parse_conversion
-from rag_migration_pipeline.hooks import Record, call_per_record, own_copy, refuse_foreign
 from rag_migration_pipeline.mapping import NOW, DefaultOnError, Function, IdKind, OnError, SchemaMapping, Transform
-from rag_migration_pipeline.mapping_checks import id_source
-from rag_migration_pipeline.paths import MISSING, FieldPath, Role, parse_path, put, read, replace, take
+from rag_migration_pipeline.mapping.checks import id_source
+from rag_migration_pipeline.mapping.conversions import Conversion, parse_conversion
+from rag_migration_pipeline.mapping.hooks import Record, call_per_record, own_copy, refuse_foreign
+from rag_migration_pipeline.mapping.paths import MISSING, FieldPath, Role, parse_path, put, read, replace, take
 from rag_migration_pipeline.records import Payload, RecordBatch, RecordId, id_kind
 
 

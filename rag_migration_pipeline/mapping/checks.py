@@ -1,14 +1,14 @@
 """What is wrong with the names in a mapping, found before a record is read.
 
 Belongs here: names that meet, lie inside each other or contradict each other. Does not belong here: what can only be
-seen in a record (``mapping_fields.py``).
+seen in a record (``fields.py``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol
 
-from rag_migration_pipeline.paths import FieldPath, Role, parse_path
+from rag_migration_pipeline.mapping.paths import FieldPath, Role, parse_path
 from rag_migration_pipeline.problems import Place, Problem
 
 

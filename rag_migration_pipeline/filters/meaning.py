@@ -1,6 +1,6 @@
 """What a filter means: the reference evaluator, which decides for every store which records a migration takes.
 
-Belongs here: which records of a batch a filter holds for. Does not belong here: reading a filter (``filters.py``), what
+Belongs here: which records of a batch a filter holds for. Does not belong here: reading a filter (``filters/``), what
 a store is asked for beforehand (``stores/narrowing.py``); whatever that is, this decides.
 
 The meaning in short (``docs/filters.md`` says more): on a missing key every comparison is false, but for ``$ne``,
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rag_migration_pipeline.filter_nodes import (
+from rag_migration_pipeline.filters.nodes import (
     DOCUMENT_FIELD,
     EVERYTHING,
     ID_FIELD,
