@@ -201,6 +201,13 @@ class SchemaMapping(_Value):
         return self
 
     @property
+    def has_functions(self) -> bool:
+        """Whether a user's code has a say; without, the same record always becomes the same one."""
+        steps = (step for item in self.transforms.values() for step in item.apply)
+        hooks = (*self.pre_hooks, *self.per_record, *self.post_hooks)
+        return bool(hooks) or any(isinstance(step, Function) for step in steps)
+
+    @property
     def renames(self) -> dict[str, str]:
         """Source path -> target path, those of deprecated fields included."""
         used = {old: item.use for old, item in self.deprecated.items() if item.use is not None and not self.drops(item)}

@@ -132,6 +132,11 @@ class MappingPlan:
         return any(mapper.id_path is not None for mapper in self.mappers)
 
     @property
+    def has_functions(self) -> bool:
+        """Whether a user's code has a say; without, the same record always becomes the same one."""
+        return any(mapper.mapping.has_functions for mapper in self.mappers)
+
+    @property
     def id_mapper(self) -> Mapper | None:
         """The mapper that sets the ids from a field as the source has it; None where more than that field decides."""
         setting = [mapper for mapper in self.mappers if mapper.id_path is not None]

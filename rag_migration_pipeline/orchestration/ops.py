@@ -7,12 +7,13 @@ Belongs here: calling the steps and telling Dagster what happened. Does not belo
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import dagster as dg
 
+from rag_migration_pipeline.events import ignore_events
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.orchestration.checks import Proof, evaluate_collection, evaluate_range
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
@@ -27,7 +28,6 @@ from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.orchestration.staging import (
     StagedRange,
     acknowledged_batches,
-    as_read,
     note_acknowledged,
     stage_extract,
     stage_mapped,
@@ -137,12 +137,12 @@ def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, s
 
 
 def _transform(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
-    """Change the records on the way; without a mapping the range passes as it is."""
+    """Change the records on the way; what needs no user's code is done while the range is loaded, without a file."""
     begun = time.perf_counter()
-    if declaration.options.mapping is None and declaration.options.ids.field is None:
+    if declaration.options.mapping is None:
         return staged.after("transform", 0.0)
     with migration_context(context, declaration) as migration:
-        if migration.mapping is None:  # the source has the wanted version already
+        if migration.mapping is None or not migration.mapping.has_functions:
             return staged.after("transform", 0.0)
         quarantine = RangeQuarantine(migration, staged.key)
         with quarantine.stored():
@@ -157,9 +157,8 @@ def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, sta
     with migration_context(context, declaration) as migration:
         quarantine = RangeQuarantine(migration, staged.key)
         done = acknowledged_batches(migration, staged.key, context.run_id)
-        waiting = enumerate(staged_batches(migration, staged))
-        pairs = ((batch, partial(as_read, migration, staged, batch)) for number, batch in waiting if number >= done)
-        with quarantine.stored(keeps_earlier=True):
+        pairs = islice(staged_batches(migration, staged, quarantine.set_aside), done, None)
+        with quarantine.stored(keeps_earlier=staged.is_mapped):
             loaded = load_batches(migration, staged.key, quarantine.following(pairs))
             for number, _ in enumerate(quarantine.answered(loaded), start=done + 1):
                 if not quarantine.rejections:  # after one the range starts over, so that every one is named again
@@ -173,10 +172,13 @@ def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration,
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
         refused = rejected_in_load(migration, staged.key)
-        packed = (_with_rejections(pack_batch(migration, b), refused) for b in staged_batches(migration, staged))
+        unmapped: list[Rejection] = []
+        quiet = replace(migration, emit=ignore_events)  # the load has told of it
+        pairs = staged_batches(quiet, staged, lambda _, rejections: unmapped.extend(rejections))
+        packed = (_with_rejections(pack_batch(migration, batch), refused) for batch, _ in pairs)
         with evaluate_range(context, declaration, staged.key) as proof:
-            parts = validate_batches(migration, staged.key, packed)
-            counts = {"filtered": staged.filtered, "set_aside": staged.rejected}
+            parts = list(validate_batches(migration, staged.key, packed))
+            counts = {"filtered": staged.filtered, "set_aside": staged.rejected + len(unmapped)}
             _, receipt = prove_range(migration, staged.key, parts, **counts)
             proof.take_in(receipt.counts["rejected"], migration.state.quarantine(staged.key))
         finished = staged.after("validate", time.perf_counter() - begun)

@@ -6,13 +6,13 @@ belong here: the Arrow form (``arrow.py``), what the steps do.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from rag_migration_pipeline.arrow import read_batches, write_batches
-from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
@@ -21,7 +21,8 @@ from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.manifest import read_range_ids
-from rag_migration_pipeline.steps.transform import transform_batches, warning
+from rag_migration_pipeline.steps.range import transformed
+from rag_migration_pipeline.steps.transform import transform_batch, warning
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class StagedRange:
         filtered: Records that the filter left out.
         rejected: Records that the steps before the load set aside.
         is_filtered: Whether a row selection lies beside the extract.
-        is_mapped: Whether the records lie beside it as a mapping made them.
+        is_mapped: Whether the records lie beside it as a mapping made them; otherwise they are mapped on their way.
         durations_s: Step -> seconds spent.
         size_bytes: Approximate size of the records as read, in bytes.
     """
@@ -82,42 +83,59 @@ def stage_selection(context: MigrationContext, key: str, wanted: Filter) -> int:
 def stage_mapped(context: MigrationContext, staged: StagedRange, set_aside: SetAside) -> int:
     """Store the records as the migration's mapping makes them; returns their number.
 
+    A mapping changes no vectors, so the file has none: they stay in the extract, batch by batch beside it.
+
     Raises:
         RecordRejectedError: A record cannot be mapped, under the policy ``fail``.
         SpecError: A hook of the mapping failed.
     """
     warn = warning(context.emit, context.migration.name, staged.key)
-    batches = transform_batches(_taken_batches(context, staged), context.mapping, set_aside, warn)
-    return write_batches(_mapped(context, staged.key), batches)
+    mapping = context.mapping
+    assert mapping is not None
+    taken = _taken_batches(context, staged)
+    mapped = (transform_batch(batch, mapping, set_aside, warn)[0].with_columns(vectors={}) for batch in taken)
+    return write_batches(_mapped(context, staged.key), mapped)
 
 
-def staged_batches(context: MigrationContext, staged: StagedRange) -> Iterator[RecordBatch]:
-    """Yield the staged batches that are to be loaded; always cut the same way.
+def staged_batches(
+    context: MigrationContext, staged: StagedRange, set_aside: SetAside
+) -> Iterator[tuple[RecordBatch, RecordBatch]]:
+    """Yield the staged batches that are to be loaded, always cut the same way, each with its records as they were read.
 
     Where the files are gone (a re-execution elsewhere, a cleaned disk), the steps before are done again.
+
+    Args:
+        context: The migration.
+        staged: The range.
+        set_aside: Takes the records that cannot be mapped, where the range is mapped on its way and not before.
+
+    Raises:
+        StagingError: The files do not fit together.
     """
     if not staged.is_mapped:
-        yield from _taken_batches(context, staged)
+        yield from transformed(context, staged.key, _taken_batches(context, staged), set_aside)
         return
-    if not _mapped(context, staged.key).exists():
+    path = _mapped(context, staged.key)
+    if not path.exists():
         stage_mapped(context, staged, lambda _records, _rejections: None)  # who is set aside is in the quarantine file
-    yield from read_batches(_mapped(context, staged.key))
+    for mapped, taken in zip_longest(read_batches(path), _taken_batches(context, staged)):
+        as_read = None if mapped is None or taken is None else _as_read(mapped, taken)
+        if as_read is None:
+            raise StagingError(
+                f"range {staged.key}: the mapped records in {path} are not those of the extract beside it.",
+                todo="Two runs stage the same range; run it again when the other has ended.",
+            )
+        if len(mapped):
+            yield mapped.with_columns(vectors=as_read.vectors), as_read
 
 
-def as_read(context: MigrationContext, staged: StagedRange, batch: RecordBatch) -> RecordBatch:
-    """Return the records of a staged batch as they were read, in the same order."""
-    if not staged.is_mapped:
-        return batch
-    order = list(batch.source_ids or batch.ids)
-    wanted = set(order)
-    parts = []
-    for taken in _taken_batches(context, staged):
-        rows = [row for row, record_id in enumerate(taken.ids) if record_id in wanted]
-        if rows:
-            parts.append(taken.take(rows))
-    found = concatenate(parts)
-    places = {record_id: row for row, record_id in enumerate(found.ids)}
-    return found.take(places[record_id] for record_id in order)
+def _as_read(mapped: RecordBatch, taken: RecordBatch) -> RecordBatch | None:
+    """Return the records of a mapped batch as they were read, in the same order; None where there are others in it."""
+    source_ids = mapped.source_ids or mapped.ids
+    if list(source_ids) == list(taken.ids):
+        return taken
+    places = {record_id: row for row, record_id in enumerate(taken.ids)}
+    return taken.take(places[i] for i in source_ids) if places.keys() >= set(source_ids) else None
 
 
 def _taken_batches(context: MigrationContext, staged: StagedRange) -> Iterator[RecordBatch]:

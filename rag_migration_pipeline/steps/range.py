@@ -6,7 +6,6 @@ staged files in between.
 
 import time
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.receipts import Receipt
@@ -16,7 +15,7 @@ from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.filter import filter_batches
 from rag_migration_pipeline.steps.load import load_batches
 from rag_migration_pipeline.steps.manifest import read_range_ids
-from rag_migration_pipeline.steps.set_aside import AsRead, RangeQuarantine, refuse_rejections
+from rag_migration_pipeline.steps.set_aside import RangeQuarantine, refuse_rejections
 from rag_migration_pipeline.steps.timing import report_batch
 from rag_migration_pipeline.steps.transform import transform_batch, warning
 from rag_migration_pipeline.steps.validate import prove_range, validate_batches
@@ -46,25 +45,21 @@ def migrate_range(context: MigrationContext, range_key: str) -> Receipt:
 
 def transformed(
     context: MigrationContext, range_key: str, batches: Iterable[RecordBatch], set_aside: SetAside
-) -> Iterator[tuple[RecordBatch, AsRead]]:
-    """Transform batches one by one; yield each with the way back to how it was read."""
+) -> Iterator[tuple[RecordBatch, RecordBatch]]:
+    """Transform batches one by one; yield each with the same records as they were read."""
     warn = warning(context.emit, context.migration.name, range_key)
     for taken in batches:
         if context.mapping is None:
-            yield taken, partial(_itself, taken)
+            yield taken, taken
             continue
         begun = time.perf_counter()
         mapped, as_read = transform_batch(taken, context.mapping, set_aside, warn)
         report_batch(context, range_key, "transform", mapped, time.perf_counter() - begun)
         if len(mapped):
-            yield mapped, partial(_itself, as_read)
+            yield mapped, as_read
 
 
 def _counted(batches: Iterable[RecordBatch], counts: list[int]) -> Iterator[RecordBatch]:
     for batch in batches:
         counts.append(len(batch))
         yield batch
-
-
-def _itself(batch: RecordBatch) -> RecordBatch:
-    return batch

@@ -39,7 +39,7 @@ from rag_migration_pipeline.steps.load import PackedBatch, RangeWriter, pack_bat
 from rag_migration_pipeline.steps.new_ids import old_and_new_ids
 from rag_migration_pipeline.steps.range import transformed
 from rag_migration_pipeline.steps.repairs import Repairs, read_repairs
-from rag_migration_pipeline.steps.set_aside import REPLAY, SHOWN, AsRead, named
+from rag_migration_pipeline.steps.set_aside import REPLAY, SHOWN, named
 from rag_migration_pipeline.steps.validate import total_findings, validate_batches
 from rag_migration_pipeline.vectors import column_of
 
@@ -155,7 +155,7 @@ class _RangeReplay:
         taken = self._take(*self._read())
         receipt = join_receipts(())
         for batch, as_read in self._transformed(taken) if taken is not None else ():
-            receipt = self._load(batch, as_read())
+            receipt = self._load(batch, as_read)
         rejections = tuple(self.failed[row] for row in sorted(self.failed))
         if rejections:
             self.context.emit(RecordsRejected(self.context.migration.name, self.key, rejections))
@@ -197,7 +197,7 @@ class _RangeReplay:
         kept = [position for position, row in enumerate(rows) if row not in self.failed]
         return records.take(kept) if kept else None
 
-    def _transformed(self, taken: RecordBatch) -> list[tuple[RecordBatch, AsRead]]:
+    def _transformed(self, taken: RecordBatch) -> list[tuple[RecordBatch, RecordBatch]]:
         """Return the records as the mapping makes them; one that it refuses under the policy fail stays aside too."""
         try:
             return list(transformed(self.context, self.key, [taken], self._set_aside))

@@ -5,7 +5,7 @@ Belongs here: collecting what the steps of a range set aside, the error budget. 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -30,9 +30,6 @@ SHOWN = 10
 REPLAY = "replay"
 """Stage of a record that a replay could not read, or may not load."""
 
-AsRead = Callable[[], RecordBatch]
-"""Gives a batch as it was read; asked only when one of its records is set aside."""
-
 
 class RangeQuarantine:
     """What is set aside while a range goes through some of its steps.
@@ -49,16 +46,16 @@ class RangeQuarantine:
         self._key = range_key
         self._parts: list[SetAsideRecords] = []
         self._repairs = read_repairs(context.state.repairs(range_key))
-        self._waiting: deque[tuple[Sequence[RecordId], AsRead]] = deque()
+        self._waiting: deque[RecordBatch] = deque()
 
     def set_aside(self, records: RecordBatch, rejections: Sequence[Rejection]) -> None:
         """Take records that a step before the load refuses; see `records.SetAside`."""
         self._add(SetAsideRecords(records, rejections, [None] * len(records)))
 
-    def following(self, batches: Iterable[tuple[RecordBatch, AsRead]]) -> Iterator[RecordBatch]:
-        """Yield the batches, and remember how each was read until the load has answered for it."""
+    def following(self, batches: Iterable[tuple[RecordBatch, RecordBatch]]) -> Iterator[RecordBatch]:
+        """Yield each batch, and keep the same records as they were read beside it until the load has answered."""
         for batch, as_read in batches:
-            self._waiting.append((batch.source_ids or batch.ids, as_read))
+            self._waiting.append(as_read)
             yield batch
 
     def answered(
@@ -66,10 +63,10 @@ class RangeQuarantine:
     ) -> Iterator[tuple[PackedBatch, tuple[Rejection, ...]]]:
         """Yield what the load answers, in order, and take the records that it refused."""
         for packed, rejections in loaded:
-            ids, as_read = self._waiting.popleft()
+            as_read = self._waiting.popleft()
             if rejections or packed.rejections:
                 self.refused_in_load += len(rejections) + len(packed.rejections)
-                self._add(_as_they_were_read(ids, as_read(), packed, rejections))
+                self._add(_as_they_were_read(as_read, packed, rejections))
             yield packed, rejections
 
     @contextmanager
@@ -97,12 +94,10 @@ class RangeQuarantine:
         self._context.emit(RecordsRejected(self._context.migration.name, self._key, tuple(part.rejections)))
 
 
-def _as_they_were_read(
-    ids: Sequence[RecordId], as_read: RecordBatch, packed: PackedBatch, rejections: Sequence[Rejection]
-) -> SetAsideRecords:
+def _as_they_were_read(as_read: RecordBatch, packed: PackedBatch, rejections: Sequence[Rejection]) -> SetAsideRecords:
     """Return the refused records of a batch as they were read, named as the source names them."""
     sources = dict(zip(packed.records.ids, packed.source_ids, strict=True))
-    rows_of = {record_id: row for row, record_id in enumerate(ids)}
+    rows_of = {record_id: row for row, record_id in enumerate(as_read.ids)}
     given = [item.record_id for item in packed.rejections] + [sources[item.record_id] for item in rejections]
     records = as_read.take(rows_of[record_id] for record_id in given)
     said = zip(records.ids, (*packed.rejections, *rejections), strict=True)

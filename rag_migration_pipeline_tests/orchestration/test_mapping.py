@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 
+from rag_migration_pipeline.arrow import read_batches
 from rag_migration_pipeline.errors import StoreRequestError
+from rag_migration_pipeline.mapping.hooks import Record
 from rag_migration_pipeline.quarantine import read_quarantine
-from rag_migration_pipeline_tests.orchestration.scene import COLLECTION, QUICK, Scene, failures
+from rag_migration_pipeline_tests.orchestration.scene import COLLECTION, QUICK, Scene, WatchedResource, failures
 
 MakeScene = Callable[..., Scene]
+
+
+def same(record: Record) -> Record:
+    return record
 
 
 def refuse_seven(value: int) -> str:
@@ -36,8 +42,41 @@ def test_a_run_maps_every_record_and_keeps_the_others_as_they_were_read(make_sce
     assert stored.target_ids == [None, "n9"]
 
 
+def vectors_by(place: WatchedResource, field: str) -> dict[object, list[float]]:
+    with place.inner.open(create=False) as store:
+        batches = list(store.scan(COLLECTION))
+    pairs = (zip(batch.payloads, batch.dense().values.tolist(), strict=True) for batch in batches)
+    return {payload[field]: vector for part in pairs for payload, vector in part}
+
+
+def test_between_the_ops_waits_only_what_a_users_code_made_and_no_vector_twice(make_scene: MakeScene) -> None:
+    declared = {"defaults": {"at": "now"}, "field_mapping": {"number": "n"}, "transforms": {"kind": "lower"}}
+    for transforms in ({}, {"number": refuse_seven}):
+        mapping = {**declared, "transforms": {**declared["transforms"], **transforms}}
+        scene = make_scene(8, options={**QUICK, "mapping": mapping, "max_rejected": 1, "keep_staging": True})
+        result = scene.migrate()
+        assert result.success, failures(result)
+        mapped = sorted(scene.folder.root.glob("staging/*/mapped.arrow"))
+        assert len(mapped) == (len(scene.keys) if transforms else 0)
+        for path in mapped:
+            assert [dict(batch.vectors) for batch in read_batches(path)] == [{}]
+        found, given = vectors_by(scene.target, "n"), vectors_by(scene.source, "number")
+        assert len(found) == (7 if transforms else 8)
+        assert found == {(f"n{n}" if transforms else n): v for n, v in given.items() if not transforms or n != 7}
+
+
+def test_a_record_that_a_declared_mapping_refuses_is_set_aside_once(make_scene: MakeScene) -> None:
+    mapping = {"transforms": {"kind": "int"}, "on_error": "quarantine"}
+    scene = make_scene(4, options={**QUICK, "mapping": mapping, "max_rejected": 4})
+    result = scene.migrate()
+    assert result.success, failures(result)
+    stored = [read_quarantine(scene.folder.quarantine(key)) for key in scene.keys]
+    assert sorted(str(i.record_id) for part in stored for i in part.rejections) == [f"r{n:05d}" for n in range(4)]
+    assert {i.stage for part in stored for i in part.rejections} == {"transform"}
+
+
 def test_a_mapped_range_is_mapped_again_where_its_file_is_gone(make_scene: MakeScene) -> None:
-    scene = make_scene(5, options={**QUICK, "mapping": {"defaults": {"at": "now"}}})
+    scene = make_scene(5, options={**QUICK, "mapping": {"defaults": {"at": "now"}, "per_record": same}})
 
     def lose(operation: str, _collection: str | None) -> None:
         if operation == "upsert":
