@@ -32,6 +32,12 @@ ENVELOPE_KEY = "_rmp_envelope"
 TYPES = (dt.datetime, dt.date, bytes, Decimal, uuid.UUID, tuple, set)
 """Values beyond JSON that are carried with their type; subclasses are not."""
 
+MAX_DEPTH = 200
+"""Most lists and objects inside each other that a record may have on its way; Python allows 1,000 calls, two a level.
+
+A Qdrant server reads 128 (serde_json's limit), gRPC about 32; only stores in this process hold more.
+"""
+
 _TAG = "_rmp_type"
 _TAG_TEXT = f'"{_TAG}"'
 _TAG_BYTES = _TAG_TEXT.encode()
@@ -103,6 +109,22 @@ def has_typed(value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def is_deeper(value: Any, depth: int) -> bool:
+    """Return whether more than that many lists and objects lie inside each other."""
+    if type(value) is dict:
+        items: Any = value.values()
+    elif type(value) is list:
+        items = value
+    else:
+        return False
+    return depth == 0 or any(is_deeper(item, depth - 1) for item in items)
+
+
+def is_too_deep(payload: Mapping[str, Any]) -> bool:
+    """Return whether a payload is nested more than `MAX_DEPTH` deep, which no step could encode."""
+    return not _SCALARS.issuperset(map(type, payload.values())) and is_deeper(payload, MAX_DEPTH)
 
 
 def natural_form(value: Any) -> Any:

@@ -21,7 +21,7 @@ from rag_migration_pipeline.envelope.lengths import Length, lengths_of, with_len
 from rag_migration_pipeline.envelope.notes import Notes, open_envelope, original_id, seal
 from rag_migration_pipeline.errors import RecordRejectedError
 from rag_migration_pipeline.ids import IdRule
-from rag_migration_pipeline.payloads import ENVELOPE_KEY, encode, has_typed, natural_form
+from rag_migration_pipeline.payloads import ENVELOPE_KEY, MAX_DEPTH, encode, has_typed, is_too_deep, natural_form
 from rag_migration_pipeline.records import (
     CollectionSpec,
     Payload,
@@ -271,7 +271,11 @@ def unpack(batch: RecordBatch, layout: Layout) -> RecordBatch:
     Args:
         batch: Records as a store holds them; not changed.
         layout: How that store holds them.
+
+    Raises:
+        RecordRejectedError: Payloads are nested so deeply that no step could carry them; names the records.
     """
+    _refuse_deep(batch)
     ids = list(batch.ids)
     payloads: list[Payload] = []
     documents = _documents_of(batch)
@@ -294,6 +298,16 @@ def unpack(batch: RecordBatch, layout: Layout) -> RecordBatch:
         payloads.append(payload)
     vectors = with_lengths(batch.vectors, {name: rows for name, rows in scales.items() if name in layout.normalised})
     return RecordBatch(ids, vectors, payloads, documents, _unpack_partitions(batch, partitions))
+
+
+def _refuse_deep(batch: RecordBatch) -> None:
+    ids = [record_id for record_id, payload in zip(batch.ids, batch.payloads, strict=True) if is_too_deep(payload)]
+    if ids:
+        raise RecordRejectedError(
+            f"{len(ids)} records have payloads with more than {MAX_DEPTH} lists and objects inside each other: "
+            f"{', '.join(id_text(record_id)[:80] for record_id in ids[:10])}.",
+            todo="Flatten them at the source, or leave them out with filter: {$id: {$nin: [...]}}.",
+        )
 
 
 def _unpack_payload(payload: Payload, notes: Notes) -> Payload:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from rag_migration_pipeline.payloads import has_typed
+from rag_migration_pipeline.payloads import has_typed, is_deeper
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, FieldSpec, IdKind, Metric, VectorKind, VectorSpec
 from rag_migration_pipeline.stores.decimal_floats import survives_decimal_text
 from rag_migration_pipeline.vectors import BINARY, FLOAT16_ROUNDING, FLOAT32, element_type
@@ -135,17 +135,6 @@ class PayloadRules:
             if reason is not None:
                 return reason
         return None
-
-
-def is_deeper(value: Any, depth: int) -> bool:
-    """Return whether more than that many lists and objects lie inside each other."""
-    if type(value) is dict:
-        items: Any = value.values()
-    elif type(value) is list:
-        items = value
-    else:
-        return False
-    return depth == 0 or any(is_deeper(item, depth - 1) for item in items)
 
 
 def _is_utf8(text: str) -> bool:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from rag_migration_pipeline.errors import SourceChangedError, StoreUnavailableError
+from rag_migration_pipeline.errors import RecordRejectedError, SourceChangedError, StoreUnavailableError
 from rag_migration_pipeline.events import BatchDone
+from rag_migration_pipeline.payloads import MAX_DEPTH, is_too_deep
 from rag_migration_pipeline.records import RecordBatch, RecordId
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
@@ -89,3 +90,29 @@ def test_an_error_of_the_store_comes_through_as_it_is(world: World) -> None:
     ):
         extracted(context)
     assert caught.value is error
+
+
+def test_payloads_that_are_nested_too_deeply_are_refused_by_name_and_can_be_left_out(world: World) -> None:
+    world.fill(records(numbered(7)))
+    world.fill(records(["r005"], deep=nested(MAX_DEPTH)))  # the payload itself is one level more
+    with pytest.raises(RecordRejectedError, match=r"1 records have payloads with more than 200 .*: string:r005\."):
+        world.run()
+    assert not world.b.exists("docs")
+    world.fill(records(["r005"], deep=nested(MAX_DEPTH - 1)))
+    assert world.run()[1].is_proven
+    world.fill(records(["r005"], deep=nested(MAX_DEPTH)))
+    receipts, report = world.run(world.migration(filter={"$id": {"$nin": ["r005"]}}, conflict="overwrite"))
+    assert report.is_proven
+    assert sum(map(len, receipts)) == 6
+
+
+def test_depth_is_measured_without_going_down_all_the_way() -> None:
+    assert is_too_deep({"a": 1, "b": nested(100_000)})
+    assert not is_too_deep({"a": 1, "b": [{"c": 2}]})
+
+
+def nested(depth: int) -> list[object]:
+    found: list[object] = []
+    for _ in range(depth - 1):
+        found = [found]
+    return found
