@@ -6,7 +6,7 @@ stores make of it (``plan.py``).
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -17,16 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.nodes import as_dict, has_uuid
-from rag_migration_pipeline.locators import parse_locator
-from rag_migration_pipeline.mapping import AnyMapping
+from rag_migration_pipeline.locators import Role, parse_locator
+from rag_migration_pipeline.mapping import AnyMapping, SchemaMapping
+from rag_migration_pipeline.mapping.checks import id_source
 from rag_migration_pipeline.mapping.id_strategy import IdStrategy, Strategy
 from rag_migration_pipeline.names import translate_name
 from rag_migration_pipeline.payloads import encode
-from rag_migration_pipeline.problems import LineOf, Problem, spec_error
+from rag_migration_pipeline.problems import LineOf, Problem, problems_error, spec_error
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.registry import settings_for
 from rag_migration_pipeline.target_fields import parse_target_fields
-from rag_migration_pipeline.vector_choice import VectorChoice
+from rag_migration_pipeline.vector_choice import VectorChoice, shared_names
 
 NAME_PATTERN = r"[a-z][a-z0-9_]{0,99}"
 
@@ -138,11 +139,23 @@ class MigrationOptions(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _check_keeping(self) -> Self:
-        if self.keep_overwritten and self.conflict is not Conflict.OVERWRITE:
-            problem = Problem(("keep_overwritten",), "it has no effect without conflict: overwrite")
-            raise SpecError(f"keep_overwritten: {problem.what}.", problems=(problem,))
+    def _check_together(self) -> Self:
+        problems = list(self._contradictions())
+        if problems:
+            raise problems_error(problems, "the options")
         return self
+
+    def _contradictions(self) -> Iterator[Problem]:
+        if self.keep_overwritten and self.conflict is not Conflict.OVERWRITE:
+            yield Problem(("keep_overwritten",), "it has no effect without conflict: overwrite")
+        if (
+            isinstance(self.mapping, SchemaMapping)
+            and id_source(self.mapping) is not None
+            and self.ids.field is not None
+        ):
+            yield Problem(("ids",), "the mapping sets the id too; set it in one place")
+        for name, sources in shared_names(self.vectors).items():
+            yield Problem(("vectors", sources[-1]), f"{' and '.join(map(repr, sources))} would both become {name!r}")
 
     def plan_fingerprint(self) -> dict[str, Any]:
         """Return the options that change what arrives; the others may change between runs of one migration."""
@@ -171,6 +184,25 @@ class MigrationSpec(MigrationOptions):
     name: str = Field(pattern=f"^{NAME_PATTERN}$")
     source: str
     target: str
+
+    @model_validator(mode="after")
+    def _check_places(self) -> Self:
+        problems: list[Problem] = []
+        places = []
+        roles: tuple[Role, ...] = ("source", "target")
+        for role in roles:
+            try:
+                locator = parse_locator(getattr(self, role), role)
+                places.append((one_place(settings_for(locator).address), locator.collection))
+            except SpecError as error:
+                problems.append(Problem((role,), str(error).rstrip(".")))
+        if not problems and places[0] == places[1]:
+            where = f"{places[0][0]}, collection {places[0][1]!r}"
+            said = f"the target is the source: {where}; name another collection or another store"
+            problems.append(Problem(("target",), said))
+        if problems:
+            raise problems_error(problems, "the options")
+        return self
 
 
 @dataclass(frozen=True)

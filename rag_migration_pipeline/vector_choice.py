@@ -83,6 +83,16 @@ def renaming_routes(vectors: Sequence[VectorSpec], choices: VectorChoices | None
     )
 
 
+def shared_names(choices: VectorChoices | None) -> dict[str, list[str]]:
+    """Return the target names that the option gives to more than one vector of the source, each with those vectors."""
+    sources: dict[str, list[str]] = {}
+    for source, choice in (choices or {}).items():
+        name = choice.name if isinstance(choice, VectorChoice) else choice
+        if choice is not None:
+            sources.setdefault(source if name is None else name, []).append(source)
+    return {name: found for name, found in sources.items() if len(found) > 1}
+
+
 def choice_problems(vectors: Sequence[VectorSpec], choices: VectorChoices | None) -> list[str]:
     """Return what is wrong with the option: names that the source lacks, two vectors that become one."""
     names = {vector.name for vector in vectors}

@@ -295,6 +295,11 @@ target: memory://c
         ("ids:\n  strategy: uuid5\n  namespace: x", ["line 11, ids.namespace: "]),
         ("target_fields: guess", ["by field name, got str."]),
         ("\nkeep_overwritten: true", ["line 10, keep_overwritten: it has no effect without"]),
+        ("vectors:\n  a: x\n  b: x", ["line 11, vectors.b: 'a' and 'b' would both become 'x'"]),
+        (
+            "mapping:\n  field_mapping: {a: id}\nids:\n  strategy: from_field\n  field: b",
+            ["line 11, ids: the mapping sets the id too"],
+        ),
         (
             "vectors:\n  a: {metrc: dot}",
             ["wrong: line 10, vectors.a.metrc: there is no such option; check the spelling."],
@@ -306,6 +311,21 @@ def test_what_is_wrong_is_named_with_its_line(migrations: Any, text: str, said: 
         read_migrations(migrations(HEAD + text))
     assert "document 2" in caught.value.what
     assert [words for words in said if words not in caught.value.what] == [], caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("source: chroma://localhost/docs\ntarget: chroma://127.0.0.1:8000/docs", "line 3, target: the target is the"),
+        ("source: choma://localhost/docs\ntarget: chroma://127.0.0.1:8000", "line 2, source: 'choma://localhost/docs'"),
+        ("source: chroma://a:b@localhost/docs\ntarget: qdrant://h/docs?tlss=1", "line 3, target: a qdrant URL has no"),
+    ],
+)
+def test_what_is_wrong_with_the_places_is_named_with_its_line(migrations: Any, text: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_migrations(migrations(f"name: m\n{text}"))
+    assert said in caught.value.what
+    assert "a:b" not in str(caught.value)
 
 
 def test_a_mapping_and_ids_are_read_from_the_file(migrations: Any) -> None:

@@ -370,8 +370,11 @@ def test_a_wrong_strategy_is_refused(ids: Any, said: str) -> None:
 
 def test_an_id_that_is_set_twice_is_refused(world: World) -> None:
     fill(world, [{"a": 1, "b": 2}])
+    with pytest.raises(ValueError, match=r"ids: the mapping sets the id too"):
+        world.migration(ids=from_field("a"), mapping={"field_mapping": {"b": "id"}})
+    versions = [{"version": n, "field_mapping": {name: "id"}} for n, name in ((2, "a"), (3, "b"))]
     with pytest.raises(SpecError, match="the id is set more than once"):
-        world.run(world.migration(ids=from_field("a"), mapping={"field_mapping": {"b": "id"}}))
+        world.run(world.migration(mapping={"versions": versions, "from_version": 1}))
 
 
 # -- versions -------------------------------------------------------------------------------------------------

@@ -44,7 +44,6 @@ def test_each_vector_goes_where_the_option_says(value: Any, targets: list[Vector
     ("value", "words"),
     [
         ({"titel": ""}, ["no vector 'titel'", "['body', 'title']"]),
-        ({"title": "", "body": ""}, ["['title', 'body'] would all become ''"]),
         ({"title": "body"}, ["['title', 'body'] would all become 'body'"]),
         ({"x": None, "y": "z"}, ["'x'", "'y'"]),
     ],
@@ -52,6 +51,12 @@ def test_each_vector_goes_where_the_option_says(value: Any, targets: list[Vector
 def test_a_wrong_choice_is_told(value: Any, words: list[str]) -> None:
     problems = choice_problems(SOURCE, choices(value))
     assert [word for word in words if not any(word in problem for problem in problems)] == []
+
+
+def test_two_vectors_of_one_name_are_refused_with_the_options() -> None:
+    with pytest.raises(ValueError, match=r"vectors.c: 'a' and 'c' would both become 'b'"):
+        MigrationOptions.model_validate({"vectors": {"a": "b", "b": None, "c": {"name": "b"}}})
+    assert MigrationOptions.model_validate({"vectors": {"a": "b", "b": "a", "c": {"metric": "dot"}}})
 
 
 @pytest.mark.parametrize(
