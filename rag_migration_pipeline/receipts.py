@@ -25,7 +25,16 @@ from rag_migration_pipeline.digests import (
     digest_vectors,
     sketch_vectors,
 )
-from rag_migration_pipeline.records import RecordBatch, RecordId, SparseColumn, id_from_text, id_text
+from rag_migration_pipeline.records import (
+    DenseColumn,
+    RecordBatch,
+    RecordId,
+    SparseColumn,
+    VectorKind,
+    VectorSpec,
+    id_from_text,
+    id_text,
+)
 from rag_migration_pipeline.state import write_atomically
 
 _IDS_DIGEST = "ids_digest"
@@ -68,6 +77,15 @@ class Receipt:
             vectors={name: [digests[row] for row in rows] for name, digests in self.vectors.items()},
             sketches={name: values[rows] for name, values in self.sketches.items()},
         )
+
+    def count_zeros(self, vector: VectorSpec) -> int:
+        """Return how many records have a zero vector of that name; dense ones only."""
+        if vector.kind is not VectorKind.DENSE or not vector.dimension:
+            return 0
+        if vector.name in self.sketches:
+            return int((self.sketches[vector.name][:, -1] == 0).sum())
+        (zero,) = digest_vectors(DenseColumn(np.zeros((1, vector.dimension), np.float32)))
+        return list(self.vectors.get(vector.name, ())).count(zero)
 
 
 def make_receipt(

@@ -78,11 +78,3 @@ def _changed_sparse(a: SparseColumn, b: SparseColumn) -> BoolArray:
             is_same = np.array_equal(indices, others) and np.array_equal(values, other_values, equal_nan=True)
             changed[row] = not is_same
     return changed
-
-
-def zero_rows(column: VectorColumn) -> BoolArray:
-    """Return a mask of shape (n_records,): which records have a dense vector, and it is zero."""
-    if not isinstance(column, DenseColumn):
-        return np.zeros(len(column.values), dtype=np.bool_)
-    is_zero: BoolArray = ~column.values.any(axis=1) & presence(column)
-    return is_zero

@@ -17,7 +17,7 @@ from rag_migration_pipeline.digests import digest_contents, digest_vectors, sket
 from rag_migration_pipeline.errors import ManifestError, ValidationError
 from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.receipts import Receipt, read_receipt
-from rag_migration_pipeline.records import RecordBatch, RecordId, SparseColumn, id_text
+from rag_migration_pipeline.records import Metric, RecordBatch, RecordId, SparseColumn, id_text
 from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
@@ -25,10 +25,12 @@ from rag_migration_pipeline.steps.journal import Journal, settle_generations
 from rag_migration_pipeline.steps.manifest import proven_keys, read_left_ids
 from rag_migration_pipeline.steps.rollback import written_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
-from rag_migration_pipeline.steps.validate import HIDDEN, Findings, refuse_unaccounted, total_findings
+from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
 
 NAMED = 1_000
 """Most ids of each kind that a report names; the counts are always complete."""
+
+_HIDDEN = "hidden"
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def prove_collection(context: MigrationContext) -> Report:
         outside.difference_update(receipt.ids)
         for name, value in receipt.counts.items():
             counts[name] = counts.get(name, 0) + value
+        counts[_HIDDEN] = counts.get(_HIDDEN, 0) + _count_hidden(context, receipt)
         if context.migration.options.validate_target is Validation.FULL:
             found = compare_with_receipt(context, receipt)
             parts.append(found)
@@ -230,8 +233,16 @@ def _make_report(
     )
 
 
+def _count_hidden(context: MigrationContext, receipt: Receipt) -> int:
+    """Return how many vectors of a range the target holds and no search there finds."""
+    if not context.target.capabilities.hides_zero_vectors:
+        return 0
+    vectors = context.target.spec(context.migration.target_collection).vectors
+    return sum(receipt.count_zeros(vector) for vector in vectors if vector.metric is Metric.COSINE)
+
+
 def _notes(context: MigrationContext, counts: dict[str, int]) -> tuple[str, ...]:
-    hidden = counts.get(HIDDEN, 0)
+    hidden = counts.get(_HIDDEN, 0)
     if not hidden:
         return ()
     store = context.target.capabilities.store

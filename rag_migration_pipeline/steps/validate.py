@@ -15,17 +15,15 @@ from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.events import RangeProven
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.receipts import Receipt, join_receipts, make_receipt, write_receipt
-from rag_migration_pipeline.records import Metric, RecordBatch, RecordId, Rejection, id_text
+from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
 from rag_migration_pipeline.spec import Validation
-from rag_migration_pipeline.steps.compare import changed_rows, zero_rows
+from rag_migration_pipeline.steps.compare import changed_rows
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch
 from rag_migration_pipeline.steps.timing import report_batch
 
 SHOWN = 10
-HIDDEN = "hidden_from_search"
-"""Name of a receipt's count of records with a zero vector that searches pass over."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,6 @@ def validate_batches(
             rejected=len(packed.rejections) + len(rejections),
             compared=findings.compared,
         )
-        receipt.counts.update(_count_hidden(context, expected))
         report_batch(context, range_key, "validate", expected, time.perf_counter() - begun - loading_s)
         yield findings, receipt
         begun, loading_s = time.perf_counter(), 0.0
@@ -198,16 +195,6 @@ def compare_batches(
         for row in np.flatnonzero(differs).tolist():
             changed.setdefault(id_text(left.ids[row]), f"vector {name!r}" if name else "vector")
     return Findings(len(left), missing, extra, changed)
-
-
-def _count_hidden(context: MigrationContext, expected: RecordBatch) -> dict[str, int]:
-    """Return how many records the target holds and no search there finds, where there are any."""
-    if not context.target.capabilities.hides_zero_vectors:
-        return {}
-    vectors = context.target.spec(context.migration.target_collection).vectors
-    names = [v.name for v in vectors if v.metric is Metric.COSINE and v.name in expected.vectors]
-    hidden = sum(int(zero_rows(expected.vectors[name]).sum()) for name in names)
-    return {HIDDEN: hidden} if hidden else {}
 
 
 def _none(_ids: Sequence[RecordId]) -> None:

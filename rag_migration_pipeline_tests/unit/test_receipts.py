@@ -8,7 +8,7 @@ import pytest
 
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.receipts import Receipt, join_receipts, make_receipt, read_receipt, write_receipt
-from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId
+from rag_migration_pipeline.records import DenseColumn, Metric, RecordBatch, RecordId, VectorKind, VectorSpec
 
 
 def batch_of(ids: list[RecordId], *, is_partial: bool = False) -> RecordBatch:
@@ -79,3 +79,14 @@ def test_a_missing_or_damaged_receipt_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(StagingError, match="k\\.arrow is damaged"):
         read_receipt(path)
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_zero_vectors_are_counted_from_the_receipt_and_absent_ones_are_not(is_exact: bool) -> None:
+    batch = batch_of([*range(8)], is_partial=True)
+    batch.dense().values[4] = 0.0
+    batch.dense().values[6] = -0.0
+    receipt = make_receipt(batch, batch.ids, inexact=inexact_if(not is_exact))
+    assert receipt.count_zeros(VectorSpec(5, Metric.COSINE)) == 2
+    assert receipt.count_zeros(VectorSpec(2, Metric.COSINE, "title")) == 4, "zero in those that lack the other"
+    assert receipt.count_zeros(VectorSpec(None, Metric.DOT, "words", VectorKind.SPARSE)) == 0
