@@ -7,7 +7,8 @@ becomes which of ours (each adapter has one place for that).
     ├── TryAgainError                     the same call may succeed later
     │   ├── StoreUnavailableError         unreachable, restarting, 5xx          (also ConnectionError)
     │   ├── StoreTimeoutError             no answer in time                     (also TimeoutError)
-    │   └── RateLimitedError              429 / resource exhausted; retry_after_s
+    │   ├── RateLimitedError              429 / resource exhausted; retry_after_s
+    │   └── MigrationLockedError          somebody else works on the migration
     ├── StopError                         trying again cannot help; somebody must change something
     │   ├── CollectionNotFoundError                                             (also LookupError)
     │   ├── CollectionExistsError                                               (also ValueError)
@@ -72,6 +73,10 @@ class RateLimitedError(TryAgainError):
         """Seconds the store asked us to wait, or None where it did not say."""
         value = self.facts.get("retry_after_s")
         return None if value is None else float(value)
+
+
+class MigrationLockedError(TryAgainError):
+    """Somebody else works on the migration; ``facts['holders']`` says who, as text."""
 
 
 class StopError(MigrationError):

@@ -139,6 +139,11 @@ class Quarantine:
         """Return only these rows."""
         return Quarantine(self.table.take(pa.array(rows, pa.int64())))
 
+    def of_range(self, key: str) -> "Quarantine":
+        """Return the same records as of another range."""
+        position = self.table.schema.get_field_index("range")
+        return Quarantine(self.table.set_column(position, "range", pa.array([key] * len(self), pa.string())))
+
     def with_reasons(self, rows: Sequence[int], rejections: Sequence[Rejection]) -> "Quarantine":
         """Return only these rows, each with a new stage, reason, error and time."""
         table = self.take(rows).table

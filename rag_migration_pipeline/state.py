@@ -20,14 +20,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from rag_migration_pipeline.errors import MigrationError, StagingError
-from rag_migration_pipeline.locks import lock_file_of
+from rag_migration_pipeline.locks import in_use, lock_file_of
 
 EARLIER = "earlier"
 """Folder of what is kept of the plans of earlier generations; plans are named by six hex digits."""
@@ -86,7 +86,11 @@ class StateFolder:
 
     def repairs(self, range_key: str) -> Path:
         """The repaired records that stand for records of the range's source."""
-        return self.root / "repairs" / range_key.partition("_")[0] / f"{range_key}.arrow"
+        return self.all_repairs(range_key.partition("_")[0]) / f"{range_key}.arrow"
+
+    def all_repairs(self, plan_digest: str) -> Path:
+        """The folder of a plan's repaired records."""
+        return self.root / "repairs" / plan_digest
 
     @property
     def overwritten(self) -> Path:
@@ -130,6 +134,14 @@ class StateFolder:
             yield
         finally:
             lock.release()
+
+    def in_use(self, *, alone: bool = False) -> AbstractContextManager[None]:
+        """Say that this process works on the migration: beside other runs, or alone (replay, rollback).
+
+        Raises:
+            MigrationLockedError: Somebody works on it alone, or ``alone`` is asked for and somebody works on it.
+        """
+        return in_use(self.root, f"the migration in {self.root}", alone=alone)
 
     def staging(self, range_key: str) -> Path:
         """The folder of a range's staged files."""

@@ -49,7 +49,7 @@ def build_replay_job(declaration: MigrationDeclaration) -> dg.JobDefinition:
     )
     def replay_quarantine(context: dg.OpExecutionContext, config: ReplayConfig) -> int:
         """Load the repaired records, and show the ranges concerned as they are now."""
-        with migration_context(context, declaration) as migration:
+        with migration_context(context, declaration, alone=True) as migration:
             report = replay(migration, Path(config.path))
             for key in (key for key in report.range_keys if key not in report.unproven):
                 receipt = read_receipt(migration.state.receipt(key))

@@ -4,7 +4,7 @@ Belongs here: what every op does first and last. Does not belong here: what an o
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ ExecutionContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCh
 
 @contextmanager
 def migration_context(
-    context: ExecutionContext, declaration: MigrationDeclaration, *, plan: bool = False
+    context: ExecutionContext, declaration: MigrationDeclaration, *, plan: bool = False, alone: bool = False
 ) -> Iterator[MigrationContext]:
     """Give the migration's context for one op; errors of ours leave as Dagster failures.
 
@@ -39,9 +39,12 @@ def migration_context(
         context: The op's, asset's or check's execution context.
         declaration: The migration.
         plan: Make the manifest where there is none.
+        alone: The step inside sees to it that nobody else works on the migration; other ops may run beside each other.
     """
     with dagster_failures(declaration):
-        yield _open(context, declaration, plan=plan)
+        migration = _open(context, declaration, plan=plan)
+        with nullcontext() if alone else migration.state.in_use():
+            yield migration
 
 
 def _open(context: ExecutionContext, declaration: MigrationDeclaration, *, plan: bool) -> MigrationContext:

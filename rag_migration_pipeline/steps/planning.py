@@ -6,7 +6,7 @@ Belongs here: making a manifest, once or once per generation. Does not belong he
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -48,6 +48,7 @@ from rag_migration_pipeline.steps.push_down import (
     not_pushed_down,
     refuse_mistyped,
 )
+from rag_migration_pipeline.steps.repairs import carry_repairs
 from rag_migration_pipeline.steps.sample import read_sample
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.narrowing import Narrowing
@@ -179,8 +180,15 @@ def _plan_and_store(
     draft = draft_manifest(migration, source, target, state, listing, previous)
     for refusal in draft.refusals:
         raise refusal
+    if previous is not None:
+        carry_repairs(state, previous.plan_digest, _unpacked_ids(draft.manifest, listing))
     store_manifest(state, draft.manifest, listing.ids, draft.known, draft.left)
     return draft.manifest
+
+
+def _unpacked_ids(manifest: Manifest, listing: IdListing) -> Iterator[tuple[str, Sequence[RecordId]]]:
+    for entry in manifest.ranges:
+        yield entry.key, listing.originals[entry.offset : entry.offset + entry.count]
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,23 @@ loading them (``steps/replay.py``).
 
 The file has the form of a quarantine file (``quarantine.py``): ``source_id`` names the record that a row stands for,
 ``target_id`` the id under which the target was given it. A range that is loaded again takes the repairs and not what
-the source has, so that a replay is never undone.
+the source has, so that a replay is never undone; so does a new generation, of the records that the source still has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from rag_migration_pipeline.batching import concatenate
-from rag_migration_pipeline.quarantine import Quarantine, read_quarantine_if_any
+from rag_migration_pipeline.quarantine import (
+    Quarantine,
+    join_quarantines,
+    read_quarantine_if_any,
+    write_quarantine,
+)
 from rag_migration_pipeline.records import RecordBatch, RecordId
+from rag_migration_pipeline.state import StateFolder
 
 
 @dataclass(frozen=True)
@@ -69,3 +75,25 @@ def read_repairs(path: Path) -> Repairs:
         StagingError: The file is damaged.
     """
     return Repairs(read_quarantine_if_any(path))
+
+
+def carry_repairs(state: StateFolder, plan_digest: str, ranges: Iterable[tuple[str, Collection[RecordId]]]) -> None:
+    """Write the repairs of an earlier plan beside the ranges of a new one, before that is stored.
+
+    Args:
+        state: The migration's state.
+        plan_digest: The earlier plan.
+        ranges: Key of each new range, and the ids that its records have in the source, unpacked.
+    """
+    earlier = [read_repairs(path) for path in sorted(state.all_repairs(plan_digest).glob("*.arrow"))]
+    if not earlier:
+        return
+    for key, ids in ranges:
+        wanted = set(ids)
+        parts = []
+        for repairs in earlier:
+            rows = [row for source_id, row in repairs.rows.items() if source_id in wanted]
+            if rows and repairs.stored is not None:
+                parts.append(repairs.stored.take(rows).of_range(key))
+        if parts:
+            write_quarantine(state.repairs(key), join_quarantines(parts))

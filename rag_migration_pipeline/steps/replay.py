@@ -78,11 +78,12 @@ def replay(context: MigrationContext, path: Path) -> ReplayReport:
         ManifestError: It is of another migration or generation, or has rows that were never set aside.
         SpecError: A record comes twice.
         ValidationError: The target contradicts what was written; nothing of that range is booked.
+        MigrationLockedError: A run or another replay works on the migration.
     """
     given = read_quarantine(path)
     keys = given.range_keys
     done: list[_Replayed] = []
-    with context.state.planning_lock():  # no second replay beside it
+    with context.state.in_use(alone=True):
         _refuse_foreign(context, given, path)
         for key in dict.fromkeys(keys):
             rows = [row for row, range_key in enumerate(keys) if range_key == key]

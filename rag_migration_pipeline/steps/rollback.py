@@ -49,8 +49,6 @@ class RollbackReport:
 def rollback(migration: Migration, state: StateFolder, target: VectorStore, *, force: bool = False) -> RollbackReport:
     """Make the target what it was before the migration's first write, and remove the migration's state.
 
-    No run of the migration may be under way.
-
     Args:
         migration: The migration; its source is not needed.
         state: Its state.
@@ -60,9 +58,10 @@ def rollback(migration: Migration, state: StateFolder, target: VectorStore, *, f
     Raises:
         ManifestError: There is no manifest, so nothing is known of what was there before; or the collection is gone.
         ConflictError: Something of others would be lost; names it. Nothing is changed.
+        MigrationLockedError: A run works on the migration.
         ValidationError: The target does not hold what was brought back; the state is kept.
     """
-    with state.planning_lock():
+    with state.in_use(alone=True), state.planning_lock():
         manifest = open_manifest(state, migration)
         if not target.exists(migration.target_collection):
             report = _without_collection(manifest, migration, force=force)

@@ -6,18 +6,14 @@ The lock lives in the system's temporary folder, keyed by the real path, because
 anything in it. Within one process a folder may be locked more than once; it is free after the last release.
 """
 
-import json
 import os
-import socket
-import sys
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from rag_migration_pipeline.errors import StoreLockedError
-from rag_migration_pipeline.locks import lock_file_of
+from rag_migration_pipeline.locks import holder_named, lock_file_of, note_holder
 
 _held: dict[str, tuple[FileLock, int]] = {}
 _guard = threading.Lock()
@@ -60,26 +56,14 @@ class FolderLock:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
+            holder = holder_named(self._holder_file())
             raise StoreLockedError(
-                f"the folder {self.folder} is in use by {self._holder()}; embedded folders have one user at a time.",
+                f"the folder {self.folder} is in use by {holder}; embedded folders have one user at a time.",
                 todo="Wait for it to end or stop it, or run the store as a server.",
                 folder=self.folder,
             ) from error
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            "program": Path(sys.argv[0]).name or "python",
-        }
-        self._holder_file().write_text(json.dumps(holder))
+        note_holder(self._holder_file())
         return lock
-
-    def _holder(self) -> str:
-        try:
-            holder = json.loads(self._holder_file().read_text())
-            return f"process {holder['pid']} on {holder['host']} ({holder['program']}) since {holder['since']}"
-        except (OSError, ValueError, KeyError):
-            return "another process"
 
     def _holder_file(self) -> Path:
         return lock_file_of(self.folder).with_suffix(".json")

@@ -1,5 +1,6 @@
 """What Dagster shows of records that were set aside: in metadata, in checks, and in the failure that names the file."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,31 @@ def test_the_replay_job_loads_a_repaired_file_and_the_next_proof_is_whole(make_s
     assert len(scene.target_ids()) == 12
     failed = run(scene, "replay", "replay_quarantine", path=str(path))
     assert failures(failed)["replay_quarantine"]["error"] == "StagingError"
+
+
+def test_neither_replay_nor_rollback_comes_between_a_running_range(make_scene: MakeScene) -> None:
+    scene = make_scene(12, options={**QUICK, "max_rejected": 2, "max_attempts": 1})
+    poison(scene, 6, 7)
+    assert scene.migrate().success
+    path = scene.folder.quarantine(scene.keys[1])
+    scene.folder.receipt(scene.keys[0]).unlink()
+    refused = []
+
+    def correct(operation: str, _collection: str | None) -> None:
+        if operation == "upsert" and not refused:
+            refused.append(failures(run(scene, "replay", "replay_quarantine", path=str(path)))["replay_quarantine"])
+            refused.append(failures(run(scene, "rollback", "roll_back"))["roll_back"])
+
+    scene.target.fault = correct
+    again = scene.migrate()
+    assert again.success, failures(again)
+    assert [found["error"] for found in refused] == ["MigrationLockedError"] * 2
+    assert len(scene.target_ids()) == 10
+
+    with scene.folder.in_use(alone=True):
+        found = failures(scene.migrate())["plan_missing"]
+    assert found["error"] == "MigrationLockedError"
+    assert f"process {os.getpid()} on" in found["what"]
 
 
 def test_the_rollback_job_takes_all_away_and_a_later_run_starts_afresh(make_scene: MakeScene) -> None:

@@ -98,6 +98,21 @@ def test_a_repaired_record_survives_when_its_range_is_loaded_again(world: World)
     assert world.run(world.poisoned())[1].is_proven
 
 
+def test_a_new_generation_takes_the_repairs_of_records_that_the_source_still_has(world: World) -> None:
+    migration = passed(world, "r001", "r005", "r008")
+    for path in files(world):
+        replayed(world, migration, repair(path, cure))
+    assert world.run(world.poisoned())[1].is_proven
+    world.a.delete("docs", ["r000", "r008"])  # the ranges are cut elsewhere now, and one repair has lost its record
+    world.fill(records(["r0035", "r009"], start=90))
+    receipts, report = world.run(world.poisoned())
+    assert sum(map(len, receipts)) == 9
+    assert (report.rejected, report.is_proven, report.left_over) == (0, True, 2)
+    assert files(world) == []
+    for number in (1, 5):
+        assert world.b.fetch("docs", [f"r00{number}"]).payloads == [{"n": number, "repaired": True}]
+
+
 def test_what_still_fails_stays_in_the_file_with_the_new_reason(world: World) -> None:
     migration = passed(world, "r004", "r005", "r006", "r007")
 
