@@ -57,8 +57,17 @@ class TryAgainError(MigrationError):
     """The same call may succeed later: whoever owns the retries tries again."""
 
 
+IS_INTERNAL = "is_internal"
+"""Fact of a `StoreUnavailableError`: the store answered that it failed at the request (500, gRPC's INTERNAL)."""
+
+
 class StoreUnavailableError(TryAgainError, ConnectionError):
     """The store cannot be reached, restarts, or answers 5xx."""
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether the store is there and failed at this request, for which a single record of it may be the reason."""
+        return bool(self.facts.get(IS_INTERNAL, False))
 
 
 class StoreTimeoutError(TryAgainError, TimeoutError):

@@ -9,6 +9,10 @@ among n. Writes are upserts, so a record that is written twice on the way is the
 That a single record is refused does not say that it is to blame. Two things speak against the store instead: 16 parts
 and then 32 records all over the batch are refused and nothing of it was accepted, or a record that the target accepted
 before is refused as well. Then the error is raised as it came.
+
+A store that fails at a request (it answers 500) may do so because of a record, and because of itself. There the record
+that was accepted before is tried first, and a single record counts as guilty only where the store fails at it three
+times, and accepts the other one in between.
 """
 
 from collections import deque
@@ -16,7 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rag_migration_pipeline.errors import MigrationError, RecordRejectedError, StoreRequestError
+from rag_migration_pipeline.errors import MigrationError, RecordRejectedError, StoreRequestError, StoreUnavailableError
 from rag_migration_pipeline.records import RecordBatch, Rejection
 from rag_migration_pipeline.stores.base import WriteResult
 from rag_migration_pipeline.stores.screening import STAGE
@@ -33,7 +37,13 @@ FEW = 8
 CONTROL_EVERY = 64
 """After that many records were found guilty, one that was accepted before is written again."""
 
+CONFIRMATIONS = 2
+"""How often a single record is tried again that a store failed at."""
+
 Write = Callable[[RecordBatch], WriteResult]
+
+
+_SUSPICIOUS = (StoreRequestError, RecordRejectedError, StoreUnavailableError)
 
 
 class BisectingWriter:
@@ -55,7 +65,7 @@ class BisectingWriter:
         """
         try:
             return self.noted(batch, self.write(batch))
-        except (StoreRequestError, RecordRejectedError) as error:
+        except _SUSPICIOUS as error:
             if not may_lie_in_a_record(error):
                 raise
             return _Search(self, batch, error).run()
@@ -73,6 +83,8 @@ def may_lie_in_a_record(error: MigrationError) -> bool:
     """Return whether a write might succeed without some of its records."""
     if isinstance(error, StoreRequestError):
         return error.may_lie_in_a_record
+    if isinstance(error, StoreUnavailableError):
+        return error.is_internal
     return isinstance(error, RecordRejectedError)
 
 
@@ -95,6 +107,9 @@ class _Search:
         Raises:
             MigrationError: The error of the whole batch, where no record is to blame.
         """
+        is_doubtful = isinstance(self._error, StoreUnavailableError)
+        if is_doubtful:
+            self._try_control()
         refused = deque([self._batch])
         while refused:
             part = refused.popleft()
@@ -104,21 +119,34 @@ class _Search:
                 self._set_aside(part)
             if self._refused >= PATIENCE and not self._has_accepted:
                 self._try_all_over()
-        if not self._has_accepted and len(self._guilty) >= FEW:
+        if not self._has_accepted and (is_doubtful or len(self._guilty) >= FEW):
             raise self._error
-        self._try_control()
+        if self._guilty:
+            self._try_control()
         return (*self._screened, *self._guilty)
 
     def _set_aside(self, record: RecordBatch) -> None:
         error = self._errors.pop(record.ids[0])
+        if isinstance(error, StoreUnavailableError) and self._is_accepted_later(record):
+            return
         self._guilty.append(Rejection(record.ids[0], STAGE, error.what, type(error).__name__))
         if len(self._guilty) % CONTROL_EVERY == 0:
             self._try_control()
 
+    def _is_accepted_later(self, record: RecordBatch) -> bool:
+        """Try a record that the store failed at again, each time right after the store has accepted another one."""
+        if self._writer.control is None:
+            raise self._error
+        for _ in range(CONFIRMATIONS):
+            self._try_control()
+            if self._is_accepted(record):
+                return True
+        return False
+
     def _is_accepted(self, part: RecordBatch) -> bool:
         try:
             result = self._writer.write(part)
-        except (StoreRequestError, RecordRejectedError) as error:
+        except _SUSPICIOUS as error:
             if not may_lie_in_a_record(error):
                 raise
             if len(part) == 1:
@@ -141,8 +169,10 @@ class _Search:
 
     def _try_control(self) -> None:
         """Write again what was accepted before; if that is refused now, it is not the records."""
-        if self._guilty and self._writer.control is not None and not self._is_accepted(self._writer.control):
-            raise self._error
+        control = self._writer.control
+        if control is not None and not self._is_accepted(control):
+            error = self._errors.pop(control.ids[0])
+            raise error if isinstance(error, StoreUnavailableError) else self._error
 
 
 def _halves(batch: RecordBatch) -> list[RecordBatch]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from rag_migration_pipeline.errors import (
     CONCERNS_ALL,
+    IS_INTERNAL,
     AuthenticationError,
     CollectionExistsError,
     CollectionNotFoundError,
@@ -113,6 +114,7 @@ def _from_status(response: Any, address: str, facts: dict[str, Any]) -> Migratio
     if status in _TIMEOUT_STATUS:
         return StoreTimeoutError(f"{said}.", **facts)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        facts[IS_INTERNAL] = status == HTTPStatus.INTERNAL_SERVER_ERROR
         return StoreUnavailableError(f"{said}.", todo="Look at the server's log if this goes on.", **facts)
     if status not in _RECORD_STATUS:
         facts[CONCERNS_ALL] = True

@@ -10,6 +10,7 @@ from typing import Any
 
 from rag_migration_pipeline.errors import (
     CONCERNS_ALL,
+    IS_INTERNAL,
     AuthenticationError,
     CollectionNotFoundError,
     MigrationError,
@@ -103,7 +104,7 @@ def from_rpc(error: Any, what: str, address: str) -> MigrationError:
     """
     name = error.code().name
     sentence = f"{what} at {address} failed: {(error.details() or 'no details')[:_REASON_SHOWN]} (gRPC {name})."
-    facts = {"code": name, "address": address}
+    facts: dict[str, Any] = {"code": name, "address": address}
     if name in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return AuthenticationError(sentence, todo="Check token, or user and password, and their privileges.", **facts)
     if name == "DEADLINE_EXCEEDED":
@@ -111,6 +112,7 @@ def from_rpc(error: Any, what: str, address: str) -> MigrationError:
     # INTERNAL and CANCELLED are what a connection that breaks under a request gives (RST_STREAM); UNAVAILABLE includes
     # GOAWAY, also the "too_many_pings" of Milvus Lite's server.
     if name in ("UNAVAILABLE", "INTERNAL", "CANCELLED", "ABORTED"):
+        facts[IS_INTERNAL] = name == "INTERNAL"
         return StoreUnavailableError(sentence, todo="Check that the server runs at that address and port.", **facts)
     if name == "RESOURCE_EXHAUSTED":
         return StoreRequestError(sentence, todo="The message is larger than the server allows.", **facts)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rag_migration_pipeline.errors import (
     CONCERNS_ALL,
+    IS_INTERNAL,
     AuthenticationError,
     CollectionExistsError,
     CollectionNotFoundError,
@@ -96,6 +97,8 @@ def _build(kind: str, what: str, facts: dict[str, Any]) -> MigrationError:
     }
     if kind == "large":
         facts[TOO_LARGE] = True
+    if kind == "unavailable" and facts.get("status") in (500, "INTERNAL"):
+        facts[IS_INTERNAL] = True
     if facts.get("status", 400) not in _RECORD_STATUS:
         facts[CONCERNS_ALL] = True
     return classes.get(kind, StoreRequestError)(what, todo=_TODO.get(kind, ""), **facts)

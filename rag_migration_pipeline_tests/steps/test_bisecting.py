@@ -14,7 +14,7 @@ from rag_migration_pipeline.errors import (
     StoreUnavailableError,
 )
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
-from rag_migration_pipeline.steps.bisecting import FEW, PATIENCE, PROBES, BisectingWriter
+from rag_migration_pipeline.steps.bisecting import CONFIRMATIONS, FEW, PATIENCE, PROBES, BisectingWriter
 from rag_migration_pipeline.stores.base import WriteResult
 from rag_migration_pipeline_tests.steps.support import numbered, records
 
@@ -134,3 +134,65 @@ def test_a_store_that_names_the_record_itself_is_believed() -> None:
     target.make_error = lambda ids: RecordRejectedError(f"too large: {ids}")
     (rejection,) = BisectingWriter(target.write).write_apart(records(numbered(10)))
     assert (rejection.record_id, rejection.error) == ("r003", "RecordRejectedError")
+
+
+def failing(_: object) -> MigrationError:
+    return StoreUnavailableError("answered 500", is_internal=True)
+
+
+def test_a_record_that_the_store_fails_at_every_time_is_set_aside() -> None:
+    target = Target(["r0617"])
+    target.make_error = failing
+    ids: list[RecordId] = [f"r{number:04d}" for number in range(1000)]
+    (rejection,) = BisectingWriter(target.write).write_apart(records(ids))
+    assert rejection == Rejection("r0617", "load", "answered 500", "StoreUnavailableError")
+    assert len(target.held) == 999
+    assert target.requests <= 1 + 2 * 10 + 2 * CONFIRMATIONS + 1
+
+
+@pytest.mark.parametrize("failures", range(1, 14))
+@pytest.mark.parametrize("begun", range(12))
+def test_a_store_that_fails_for_a_while_blames_nobody(failures: int, begun: int) -> None:
+    """The outage begins with the batch that has a record which is refused for good reason, or while it is searched."""
+    target = Target(["r003"])
+    outage = range(begun, begun + failures)
+
+    def fail(ids: list[RecordId]) -> MigrationError:
+        return failing(ids) if asked in outage else StoreRequestError("no")
+
+    asked = -1
+    write = target.write
+
+    def count(batch: RecordBatch) -> WriteResult:
+        nonlocal asked
+        asked += 1
+        target.guilty = set(IDS) if asked in outage else {"r003"}
+        return write(batch)
+
+    target.make_error = fail
+    writer = BisectingWriter(target.write)
+    writer.write_apart(records(numbered(4, 10)))
+    writer.write = count
+    try:
+        found = writer.write_apart(records(numbered(10)))
+    except StoreUnavailableError:
+        return  # whoever owns the retries tries again
+    assert {item.record_id for item in found} <= {"r003"}
+
+
+def test_a_store_that_fails_at_everything_is_asked_only_once_more() -> None:
+    target = Target([])
+    writer = BisectingWriter(target.write)
+    writer.write_apart(records(numbered(5)))
+    target.guilty, target.make_error, before = set(IDS), failing, target.requests
+    with pytest.raises(StoreUnavailableError):
+        writer.write_apart(records(numbered(100, 5)))
+    assert target.requests - before == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, FEW - 1, 100])
+def test_a_store_that_failed_at_everything_so_far_blames_nobody(count: int) -> None:
+    target = Target(IDS)
+    target.make_error = failing
+    with pytest.raises(StoreUnavailableError):
+        BisectingWriter(target.write).write_apart(records(numbered(count)))
