@@ -5,7 +5,7 @@ here: the verdicts themselves (``verdicts/``), reading ids and cutting ranges
 (``steps/manifest.py``), writing (``steps/load.py``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -244,7 +244,7 @@ def refuse_collisions(ids: Sequence[RecordId], rule: IdRule) -> None:
 
 
 def refuse_conflicts(
-    native_ids: set[RecordId], known: set[RecordId], policy: Conflict | None, migration: Migration
+    native_ids: Set[RecordId], known: Set[RecordId], policy: Conflict | None, migration: Migration
 ) -> None:
     """Apply the conflict policy before the first write.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rag_migration_pipeline.envelope import STAGE, pack_some
 from rag_migration_pipeline.events import RecordsSkipped
+from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
 from rag_migration_pipeline.spec import Conflict
 from rag_migration_pipeline.steps.bisecting import BisectingWriter
@@ -39,14 +40,22 @@ class PackedBatch:
 
 
 def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
-    """Return a batch as it is to be written; the same for the same input, so that validation can ask again."""
+    """Return a batch as it is to be written; the same for the same input, so that validation can ask again.
+
+    Raises:
+        ConflictError: Ids of others would be overwritten, which the policy forbids; the filter did not take these
+            records when they were planned.
+    """
     packed, rows, reasons = pack_some(route_vectors(batch, context.vector_routes), context.target_layout)
     named = batch.source_ids or batch.ids
     rejections = tuple(Rejection(named[row], STAGE, reason) for row, reason in reasons.items())
     source_ids = [named[row] for row in rows] if rejections else named
-    if context.migration.options.conflict is not Conflict.SKIP or not context.manifest.known_count:
+    policy = context.migration.options.conflict
+    if policy not in (Conflict.SKIP, Conflict.FAIL) or not context.manifest.known_count:
         return PackedBatch(packed, source_ids, (), rejections)
     known = context.known_ids
+    if policy is Conflict.FAIL:
+        refuse_conflicts(set(packed.ids), known, policy, context.migration)
     kept = [row for row, record_id in enumerate(packed.ids) if record_id not in known]
     skipped = tuple(record_id for record_id in packed.ids if record_id in known)
     return PackedBatch(packed.take(kept), [source_ids[row] for row in kept], skipped, rejections)

@@ -17,6 +17,7 @@ from rag_migration_pipeline.events import EventSink, ManifestMade
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.meaning import select_ids
 from rag_migration_pipeline.filters.nodes import EVERYTHING
+from rag_migration_pipeline.ids import find_collisions
 from rag_migration_pipeline.plan import (
     Plan,
     make_plan,
@@ -27,7 +28,7 @@ from rag_migration_pipeline.plan import (
 )
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
-from rag_migration_pipeline.spec import Migration
+from rag_migration_pipeline.spec import Conflict, Migration
 from rag_migration_pipeline.state import StateFolder, staging_errors
 from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.manifest import (
@@ -50,6 +51,7 @@ from rag_migration_pipeline.steps.push_down import (
 )
 from rag_migration_pipeline.steps.repairs import carry_repairs
 from rag_migration_pipeline.steps.sample import read_sample
+from rag_migration_pipeline.steps.suspects import without_untaken
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.narrowing import Narrowing
 
@@ -95,11 +97,13 @@ class IdListing:
         originals: As they were before a migration packed them; the same objects where none did. Where the migration
             gives other ids, those, of the records that get one.
         push_down: How the filter was divided to find them.
+        has_new_ids: Whether the migration gives other ids; then ``originals`` are of records that the filter takes.
     """
 
     ids: list[RecordId]
     originals: list[RecordId]
     push_down: PushDown = NOTHING_PUSHED_DOWN
+    has_new_ids: bool = False
 
 
 def list_selected(migration: Migration, source: VectorStore) -> IdListing:
@@ -220,14 +224,19 @@ def draft_manifest(
     plan = _plan(migration, source, target, listing)
     refusals = _refusals(lambda: refuse_plan(plan, migration))
     rule = plan.target_layout.id_rule
-    natives: set[RecordId] = set()
-    if not plan.refused_ids:
-        refusals += _refusals(lambda: refuse_collisions(listing.originals, rule))
-        natives = {rule.native(record_id) for record_id in listing.originals}
     present: set[RecordId] = set()
     if not plan.creates_target and target.count(migration.target_collection):
         present = {record_id for page in target.iter_ids(migration.target_collection) for record_id in page}
     ours, known = _told_apart(state, previous, present)
+    ids: Sequence[RecordId] = [] if plan.refused_ids else listing.originals
+    suspects = {record_id for pair in find_collisions(ids, rule) for record_id in pair[:2]}
+    if migration.options.conflict is Conflict.FAIL:
+        suspects |= {record_id for record_id in ids if rule.native(record_id) in known}
+    if suspects and migration.options.filter is not None and not listing.has_new_ids:
+        ids = without_untaken(migration, source, plan.source_layout, (listing.ids, listing.originals), suspects)
+    natives = {rule.native(record_id) for record_id in ids}
+    if suspects:
+        refusals += _refusals(lambda: refuse_collisions(ids, rule))
     refusals += _refusals(lambda: refuse_conflicts(natives, known, migration.options.conflict, migration))
     # With a filter, only the ranges' receipts tell which of the planned ids are written again.
     left = (ours & present) - (natives if migration.options.filter is None else set())
@@ -242,7 +251,7 @@ def _with_new_ids(migration: Migration, source: VectorStore, listing: IdListing)
     if mapping is None or not mapping.sets_ids:
         return listing
     layout = layout_of(spec, source.capabilities, migration.source.document_key)
-    return replace(listing, originals=new_ids(migration, source, layout, mapping))
+    return replace(listing, originals=new_ids(migration, source, layout, mapping), has_new_ids=True)
 
 
 def _plan(migration: Migration, source: VectorStore, target: VectorStore, listing: IdListing) -> Plan:

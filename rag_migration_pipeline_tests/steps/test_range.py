@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_migration_pipeline.errors import SourceChangedError
+from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError, SourceChangedError
 from rag_migration_pipeline.events import BatchDone, CollectionProven, RangeProven
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import DenseColumn, RecordId
@@ -127,6 +127,50 @@ def test_however_it_is_cut_the_target_holds_what_it_should(
         assert report.written + report.filtered + report.skipped == report.planned
         assert report.planned == count - (left_out if push_down else 0)
         end_world(world)
+
+
+@pytest.mark.parametrize("push_down", [True, False])
+def test_what_the_filter_leaves_out_is_in_nobodys_way(tmp_path: Path, push_down: bool) -> None:
+    """Ids of others, and two ids that meet, concern only records that are taken, however the filter is evaluated."""
+    world = new_world(tmp_path)
+    world.fill(records(numbered(9)))
+    world.fill_target(records(["r001", "r002"], start=900))
+    migration = world.migration(filter={"n": {"$gte": 2}}, conflict="fail", push_down=push_down)
+    with pytest.raises(ConflictError, match=r"1 ids are already in .*: string:r002; the conflict policy is fail"):
+        world.run(migration)
+    migration = world.migration(filter={"n": {"$gte": 3}}, conflict="fail", push_down=push_down)
+    assert world.run(migration)[1].written == 6
+    assert [p["n"] for p in world.b.fetch("docs", numbered(4)).payloads] == [900, 901, 3]
+    end_world(world)
+
+
+@pytest.mark.parametrize("push_down", [True, False])
+def test_ids_that_meet_are_told_only_where_both_records_are_taken(tmp_path: Path, push_down: bool) -> None:
+    world = new_world(tmp_path)
+    world.fill(records([7, "7", "8", 9, "9"]))
+
+    def migration(wanted: dict[str, Any] | None) -> Migration:
+        chosen = world.migration(filter=wanted, push_down=push_down)
+        return replace(chosen, target=ChromaSettings(path=str(tmp_path / "chroma")))
+
+    for wanted, pairs in ((None, 2), ({"n": {"$ne": 3}}, 1)):
+        with pytest.raises(SchemaCompatibilityError, match=f"{pairs} pairs of ids would meet"):
+            world.run(migration(wanted))
+    assert world.run(migration({"n": {"$nin": [0, 4]}}))[1].written == 3
+    with migration(None).target.open() as store:
+        assert [p["n"] for p in store.fetch("docs", ["7", "8", "9"]).payloads] == [1, 2, 3]
+    end_world(world)
+
+
+def test_a_record_that_is_taken_only_after_the_plan_overwrites_nobody_under_fail(world: World) -> None:
+    world.fill(records(numbered(6)))
+    world.fill_target(records(["r001"], start=900))
+    migration = world.migration(filter={"n": {"$gte": 3}}, conflict="fail", push_down=False)
+    with world.opened(migration) as context:
+        world.fill(records(["r001"], start=7))
+        with pytest.raises(ConflictError, match="string:r001"):
+            migrate_range(context, context.manifest.ranges[0].key)
+    assert world.b.fetch("docs", ["r001"]).payloads == [{"n": 900}]
 
 
 # -- several migrations at once --------------------------------------------------------------------------------------
