@@ -318,7 +318,8 @@ def test_in_the_open_one_session_waits_for_the_other(monkeypatch: pytest.MonkeyP
 def test_an_interrupted_owner_stops_its_servers_in_order(tmp_path: Path) -> None:
     """Ctrl-C in the owner reaches the ``with`` block, not the server behind its back."""
     script = (
-        "from pathlib import Path; import time\n"
+        "from pathlib import Path; import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits it ignored
         "from rag_migration_pipeline_tests.servers.chroma import ChromaServer\n"
         f"with ChromaServer(Path({str(tmp_path / 'data')!r})) as s: print(s.pid, flush=True); time.sleep(600)"
     )
