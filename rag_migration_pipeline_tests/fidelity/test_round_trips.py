@@ -23,11 +23,9 @@ MAX_RECORDS = 100
 """Records per collection; more of them are more collections."""
 
 STORES = ("memory", "chroma", "qdrant", "milvus")
-SLOW_SERVER = [pytest.mark.server, pytest.mark.slow]
 SETS = [
     *(pytest.param("embedded_stores", store, id=f"embedded-{store}") for store in STORES),
-    *(pytest.param("server_stores", store, id=f"servers-{store}", marks=pytest.mark.server) for store in STORES[::3]),
-    *(pytest.param("server_stores", store, id=f"servers-{store}", marks=SLOW_SERVER) for store in STORES[1:3]),
+    *(pytest.param("server_stores", store, id=f"servers-{store}", marks=pytest.mark.server) for store in STORES),
     *(pytest.param("local_stores", store, id=f"local-{store}", marks=pytest.mark.slow) for store in STORES[:3]),
 ]
 _numbers = itertools.count(1)
