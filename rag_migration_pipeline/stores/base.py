@@ -186,6 +186,10 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
+    def read_contents(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
+        """Yield the same records as `read_range`, without vectors: none are asked for, and the batches have none."""
+
+    @abstractmethod
     def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
         """Return the records with these ids in the order asked, with vectors; ids that do not exist are left out.
 

@@ -183,6 +183,17 @@ class ChromaStore(VectorStore):
         with closing(self._run_in_order(collection, pages)) as found:
             yield from (batch for batch in found if len(batch))
 
+    def read_contents(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
+        """See `VectorStore.read_contents`."""
+        ids = [str(record_id) for record_id in record_range.ids if records.can_be_id(record_id)]
+        size = min(page_count, _MAX_IDS_COUNT)
+        for start in range(0, len(ids), size):
+            page = ids[start : start + size]
+            with self._using(collection) as held:
+                batch = records.contents_of(page, held.read(page, records.CONTENTS))
+            if len(batch):
+                yield batch
+
     def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
         """See `VectorStore.fetch`."""
         pages = self._pages(collection, [*dict.fromkeys(ids)], self.capabilities.page_count) or [[]]

@@ -4,7 +4,7 @@ Belongs here: columns <-> answers, comparing what was read back with what was wr
 requests (``chroma.py``).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from rag_migration_pipeline.records import (
     RecordBatch,
     RecordId,
     Rejection,
+    VectorColumn,
     VectorSpec,
 )
 from rag_migration_pipeline.stores.chroma_schema import URI_KEY
 
-EVERYTHING = ("embeddings", "metadatas", "documents", "uris")
+CONTENTS = ("metadatas", "documents", "uris")
+EVERYTHING = ("embeddings", *CONTENTS)
 
 _MIN_LENGTH, _MAX_LENGTH = 1e-18, 1e19
 """Vectors of a cosine collection outside come back as zeros, NaN or infinities: the engine squares the components in
@@ -37,12 +39,24 @@ def batch_of(ids: Sequence[str], answer: Any, vector: VectorSpec) -> RecordBatch
         answer: What the client's ``_get`` returned for `EVERYTHING`.
         vector: The collection's vector.
     """
+    rows = _rows_of(ids, answer)
+    return _with_contents(answer, rows, {DEFAULT_VECTOR: _dense(answer, rows, vector)})
+
+
+def contents_of(ids: Sequence[str], answer: Any) -> RecordBatch:
+    """Return the same without vectors, of an answer for `CONTENTS`."""
+    return _with_contents(answer, _rows_of(ids, answer), {})
+
+
+def _rows_of(ids: Sequence[str], answer: Any) -> list[int]:
     position = {record_id: row for row, record_id in enumerate(answer["ids"])}
-    found = [record_id for record_id in ids if record_id in position]
-    rows = [position[record_id] for record_id in found]
+    return [position[record_id] for record_id in ids if record_id in position]
+
+
+def _with_contents(answer: Any, rows: list[int], vectors: Mapping[str, VectorColumn]) -> RecordBatch:
     payloads = [payload_of(answer, row) for row in rows]
     documents = [answer["documents"][row] for row in rows]
-    return RecordBatch(found, {DEFAULT_VECTOR: _dense(answer, rows, vector)}, payloads, documents)
+    return RecordBatch([answer["ids"][row] for row in rows], vectors, payloads, documents)
 
 
 def payload_of(answer: Any, row: int) -> Payload:

@@ -235,6 +235,10 @@ class MemoryStore(VectorStore):
             if len(batch):
                 yield batch
 
+    def read_contents(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
+        """See `VectorStore.read_contents`."""
+        yield from (b.with_columns(vectors={}) for b in self.read_range(collection, record_range, page_count))
+
     def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
         """See `VectorStore.fetch`."""
         with self._space.lock:

@@ -191,6 +191,13 @@ class MilvusStore(VectorStore):
             keys = KeyRange(layout, collection, record_range.start, record_range.stop)
             yield from self._reader.batches(keys, page_count)
 
+    def read_contents(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
+        """See `VectorStore.read_contents`."""
+        with self._naming(collection):
+            layout = replace(self._readable_layout(collection), vectors={})
+            keys = KeyRange(layout, collection, record_range.start, record_range.stop)
+            yield from self._reader.batches(keys, page_count)
+
     def scan(self, collection: str, page_count: int | None = None) -> Iterator[RecordBatch]:
         """See `VectorStore.scan`."""
         with self._naming(collection):

@@ -103,7 +103,7 @@ class EdgeTransport(PointTransport):
 
     def page(self, spec: CollectionSpec, start: RecordId | None, count: int) -> Page:
         """See `PointTransport.page`."""
-        records, next_id = self._scroll(spec.name, start, count, has_values=True)
+        records, next_id = self._scroll(spec.name, start, count, has_values=True, has_vectors=bool(spec.vectors))
         return Page(client_batch(spec, records), next_id)
 
     def id_page(
@@ -127,6 +127,7 @@ class EdgeTransport(PointTransport):
         count: int,
         *,
         has_values: bool,
+        has_vectors: bool = False,
         keys: list[str] | None = None,
         where: Query | None = None,
     ) -> tuple[list[Any], RecordId | None]:
@@ -137,7 +138,7 @@ class EdgeTransport(PointTransport):
                 offset=start,
                 limit=count,
                 with_payload=keys or has_values,
-                with_vector=has_values,
+                with_vector=has_vectors,
                 filter=edge_filter(where),
             )
             records, next_id = shard.scroll(request)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rag_migration_pipeline.batching import concatenate
@@ -52,7 +52,7 @@ class PointTransport(ABC):
 
     @abstractmethod
     def page(self, spec: CollectionSpec, start: RecordId | None, count: int) -> Page:
-        """Return up to ``count`` records with ``id >= start`` in the order of ids."""
+        """Return up to ``count`` records with ``id >= start`` in the order of ids, with the spec's vectors."""
 
     @abstractmethod
     def id_page(
@@ -144,21 +144,22 @@ class KeyedStore(VectorStore):
 
     def read_range(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
         """See `VectorStore.read_range`; the first id need not exist any more."""
-        yield from self._read(collection, record_range.start, record_range.stop, page_count, record_range.count)
+        yield from self._read(self.spec(collection), record_range, page_count)
+
+    def read_contents(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
+        """See `VectorStore.read_contents`."""
+        yield from self._read(replace(self.spec(collection), vectors=()), record_range, page_count)
 
     def scan(self, collection: str, page_count: int | None = None) -> Iterator[RecordBatch]:
         """See `VectorStore.scan`."""
-        yield from self._read(collection, None, None, page_count or self.capabilities.page_count, 0)
+        yield from self._read(self.spec(collection), None, page_count or self.capabilities.page_count)
 
-    def _read(
-        self, collection: str, start: RecordId | None, stop: RecordId | None, page_count: int, expected_count: int
-    ) -> Iterator[RecordBatch]:
-        """Yield records with ``start <= id < stop``; the expected count only keeps the last page small."""
-        spec = self.spec(collection)
+    def _read(self, spec: CollectionSpec, part: RecordRange | None, page_count: int) -> Iterator[RecordBatch]:
+        """Yield records with ``start <= id < stop``, or all; the range's count only keeps the last page small."""
         limit = min(page_count, _page_limit(spec))
-        next_id, left = start, expected_count
+        next_id, stop, left = (None, None, 0) if part is None else (part.start, part.stop, part.count)
         while True:
-            with self._known(collection):
+            with self._known(spec.name):
                 page = self.points().page(spec, next_id, min(limit, left) if left > 0 else limit)
             batch = _before(page.batch, stop)
             if len(batch):

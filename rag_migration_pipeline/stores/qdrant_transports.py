@@ -79,7 +79,7 @@ class GrpcTransport(PointTransport):
             limit=count,
             offset=None if start is None else id_fields(start),
             with_payload={"enable": True},
-            with_vectors={"enable": True},
+            with_vectors={"enable": bool(spec.vectors)},
         )
         next_id = id_of(answer.next_page_offset) if answer.HasField("next_page_offset") else None
         return Page(self._decode(answer.result, spec), next_id)
@@ -180,7 +180,7 @@ class RestTransport(PointTransport):
 
     def page(self, spec: CollectionSpec, start: RecordId | None, count: int) -> Page:
         """See `PointTransport.page`."""
-        records, next_id = self._scroll(spec.name, start, count, has_values=True)
+        records, next_id = self._scroll(spec.name, start, count, has_values=True, has_vectors=bool(spec.vectors))
         return Page(json_batch(spec, records), next_id)
 
     def id_page(
@@ -205,10 +205,11 @@ class RestTransport(PointTransport):
         count: int,
         *,
         has_values: bool,
+        has_vectors: bool = False,
         keys: list[str] | None = None,
         where: Query | None = None,
     ) -> tuple[list[dict[str, Any]], RecordId | None]:
-        body: dict[str, Any] = {"limit": count, "with_payload": keys or has_values, "with_vector": has_values}
+        body: dict[str, Any] = {"limit": count, "with_payload": keys or has_values, "with_vector": has_vectors}
         if start is not None:
             body["offset"] = start
         if where is not None:
@@ -277,7 +278,7 @@ class LocalTransport(PointTransport):
 
     def page(self, spec: CollectionSpec, start: RecordId | None, count: int) -> Page:
         """See `PointTransport.page`."""
-        records, next_id = self._scroll(spec.name, start, count, has_values=True)
+        records, next_id = self._scroll(spec.name, start, count, has_values=True, has_vectors=bool(spec.vectors))
         return Page(client_batch(spec, records), next_id)
 
     def id_page(
@@ -301,6 +302,7 @@ class LocalTransport(PointTransport):
         count: int,
         *,
         has_values: bool,
+        has_vectors: bool = False,
         keys: list[str] | None = None,
         where: Query | None = None,
     ) -> tuple[list[Any], RecordId | None]:
@@ -311,7 +313,7 @@ class LocalTransport(PointTransport):
                 limit=count,
                 offset=_client_id(start),
                 with_payload=keys or has_values,
-                with_vectors=has_values,
+                with_vectors=has_vectors,
             )
         return records, None if next_id is None else id_from_json(next_id)
 

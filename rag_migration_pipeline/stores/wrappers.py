@@ -75,6 +75,11 @@ class WrapperStore(VectorStore):
         self.before("read_range", collection)
         yield from self.inner.read_range(collection, record_range, page_count)
 
+    def read_contents(self, collection: str, record_range: RecordRange, page_count: int) -> Iterator[RecordBatch]:
+        """See `VectorStore.read_contents`."""
+        self.before("read_contents", collection)
+        yield from self.inner.read_contents(collection, record_range, page_count)
+
     def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
         """See `VectorStore.fetch`."""
         self.before("fetch", collection)

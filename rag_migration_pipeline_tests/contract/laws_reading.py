@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
+from rag_migration_pipeline.digests import digest_contents
 from rag_migration_pipeline.records import CollectionSpec, DenseColumn, RecordBatch, RecordId
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.capabilities import Capabilities
@@ -18,6 +19,11 @@ from rag_migration_pipeline_tests.contract.form import StoreForm
 from rag_migration_pipeline_tests.contract.support import all_ids, joined, ranges_of, run_in_threads, scanned, whole
 
 PAGE_COUNTS = (1, 2, 7, 1_000)
+
+
+def digests(batches: Sequence[RecordBatch]) -> list[tuple[RecordId, bytes]]:
+    """Return each record's id and the digest of its payload, document and partition."""
+    return [pair for batch in batches for pair in zip(batch.ids, digest_contents(batch), strict=True)]
 
 
 class ReadingLaws(StoreForm):
@@ -58,6 +64,19 @@ class ReadingLaws(StoreForm):
         assert ids == all_ids(store, filled.name)
         expected = dict(zip(map(repr, sample.ids), (payload.get(key) for payload in sample.payloads), strict=True))
         assert [repr(value) for value in values] == [repr(expected[repr(record_id)]) for record_id in ids]
+
+    @pytest.mark.parametrize("page_count", PAGE_COUNTS)
+    def test_contents_are_read_as_with_vectors_and_come_without_them(
+        self, store: VectorStore, filled: CollectionSpec, page_count: int
+    ) -> None:
+        """Reading contents gives a range as reading it with vectors does, digest for digest, and no vectors."""
+        for part in ranges_of(all_ids(store, filled.name), 9):
+            whole_batches = list(store.read_range(filled.name, part, page_count))
+            batches = list(store.read_contents(filled.name, part, page_count))
+            assert [len(batch) for batch in batches if len(batch) > page_count] == []
+            assert [dict(batch.vectors) for batch in batches if batch.vectors] == []
+            assert digests(batches) == digests(whole_batches)
+            assert [record_id for record_id, _ in digests(batches)] == list(part.ids)
 
     @pytest.mark.parametrize("page_count", PAGE_COUNTS)
     def test_any_split_into_ranges_gives_each_record_once(
