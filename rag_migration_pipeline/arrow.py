@@ -39,14 +39,14 @@ Numbers = npt.NDArray[Any]
 def to_arrow(batch: RecordBatch) -> pa.RecordBatch:
     """Return the records as an Arrow record batch; dense vectors are not copied."""
     columns: dict[str, pa.Array] = {
-        "id": _texts([id_text(record_id) for record_id in batch.ids]),
-        "document": _texts(batch.documents if batch.documents is not None else [None] * len(batch)),
-        "payload": _texts([encode(payload) for payload in batch.payloads]),
+        "id": text_array([id_text(record_id) for record_id in batch.ids]),
+        "document": text_array(batch.documents if batch.documents is not None else [None] * len(batch)),
+        "payload": text_array([encode(payload) for payload in batch.payloads]),
     }
     if batch.partitions is not None:
-        columns["partition"] = _texts(batch.partitions)
+        columns["partition"] = text_array(batch.partitions)
     if batch.source_ids is not None:
-        columns["source_id"] = _texts([id_text(record_id) for record_id in batch.source_ids])
+        columns["source_id"] = text_array([id_text(record_id) for record_id in batch.source_ids])
     for name, column in batch.vectors.items():
         columns.update(_vector_arrays(name, column))
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
@@ -58,8 +58,8 @@ def from_arrow(table: pa.RecordBatch) -> RecordBatch:
         ids=_ids(table.column("id")),
         vectors=_vector_columns(table),
         payloads=[decode(_text(value)) for value in table.column("payload").to_pylist()],
-        documents=_optional_texts(table.column("document")),
-        partitions=_optional_texts(table.column("partition")) if "partition" in table.schema.names else None,
+        documents=texts_of(table.column("document")),
+        partitions=texts_of(table.column("partition")) if "partition" in table.schema.names else None,
         source_ids=_ids(table.column("source_id")) if "source_id" in table.schema.names else None,
     )
 
@@ -126,7 +126,8 @@ def reading_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _texts(values: Iterable[str | None]) -> pa.Array:
+def text_array(values: Iterable[str | None]) -> pa.Array:
+    """Return texts as an Arrow column in which lone surrogates survive."""
     return pa.array([None if v is None else v.encode("utf-8", "surrogatepass") for v in values], pa.large_binary())
 
 
@@ -134,7 +135,8 @@ def _ids(column: pa.Array) -> list[RecordId]:
     return [id_from_text(_text(value)) for value in column.to_pylist()]
 
 
-def _optional_texts(column: pa.Array) -> list[str | None]:
+def texts_of(column: pa.Array) -> list[str | None]:
+    """Return the texts that `text_array` wrote."""
     return [None if value is None else _text(value) for value in column.to_pylist()]
 
 

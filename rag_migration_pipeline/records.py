@@ -360,6 +360,7 @@ class RecordRange:
         stop: First id of the next range (exclusive), or None for the last range.
         ids: The ids as the manifest recorded them, in the source's order.
         offset: Position of the first id in the source's order when the manifest was made; a hint, never a truth.
+        is_listed: Whether other records lie between start and stop, so that the ids alone say what the range is.
     """
 
     key: str
@@ -368,6 +369,7 @@ class RecordRange:
     stop: RecordId | None
     ids: Sequence[RecordId]
     offset: int
+    is_listed: bool = False
 
     @property
     def count(self) -> int:

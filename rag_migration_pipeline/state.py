@@ -7,7 +7,9 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               known-<generation>.parquet    target ids that are not the migration's
                               left-<generation>.parquet     target ids of earlier generations, gone from the source
                               receipts/<plan>/<range key>.arrow    one per proven range
+                              sightings/<plan>/<range key>.arrow   its records as the source held them, in digests
                               quarantine/<plan>/<range key>.arrow  records that the range set aside (quarantine.py)
+                              pending/<plan>/<range key>.arrow     what of a proven range is to be done again
                               repairs/<plan>/<range key>.arrow     repaired records that stand for those of the source
                               journal/<plan>/<range key>.jsonl     ids about to be written (steps/journal.py)
                               overwritten/<number>.arrow           pre-images (steps/pre_images.py)
@@ -70,6 +72,14 @@ class StateFolder:
         """The receipt of a proven range."""
         return self.root / "receipts" / range_key.partition("_")[0] / f"{range_key}.arrow"
 
+    def sightings(self, range_key: str) -> Path:
+        """What the records of a proven range looked like in the source."""
+        return self.root / "sightings" / range_key.partition("_")[0] / f"{range_key}.arrow"
+
+    def pending(self, range_key: str) -> Path:
+        """What of a range is to be done again although it has a receipt."""
+        return self.root / "pending" / range_key.partition("_")[0] / f"{range_key}.arrow"
+
     @property
     def receipts(self) -> Path:
         """The folder of all plans' receipts."""
@@ -112,7 +122,7 @@ class StateFolder:
 
     def remove_other_plans(self, plan_digest: str, generation: int) -> None:
         """Remove receipts, ids and staged files of other plans of the same migration; quiet where there are none."""
-        for folder in ("receipts", "quarantine", "repairs", "journal", "staging"):
+        for folder in ("receipts", "sightings", "pending", "quarantine", "repairs", "journal", "staging"):
             for path in (self.root / folder).glob("*"):
                 if path.name.partition("_")[0] not in (plan_digest, EARLIER):
                     shutil.rmtree(path, ignore_errors=True)

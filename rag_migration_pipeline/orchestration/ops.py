@@ -36,6 +36,7 @@ from rag_migration_pipeline.orchestration.staging import (
 )
 from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import RecordId, Rejection
+from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch, load_batches, pack_batch
 from rag_migration_pipeline.steps.manifest import manifest_fingerprint, proven_keys
@@ -46,6 +47,7 @@ from rag_migration_pipeline.steps.set_aside import (
     rejected_in_load,
     stored_rejections,
 )
+from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.validate import prove_range, validate_batches
 
 Op = dg.OpDefinition
@@ -144,7 +146,7 @@ def _transform(context: dg.OpExecutionContext, declaration: MigrationDeclaration
     with migration_context(context, declaration) as migration:
         if migration.mapping is None or not migration.mapping.has_functions:
             return staged.after("transform", 0.0)
-        quarantine = RangeQuarantine(migration, staged.key)
+        quarantine = RangeQuarantine(migration, open_task(migration.state, migration.manifest, staged.key))
         with quarantine.stored():
             records = stage_mapped(migration, staged, quarantine.set_aside)
     changes = {"records": records, "rejected": len(quarantine.rejections), "is_mapped": True}
@@ -155,11 +157,12 @@ def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, sta
     """Write the range to the target in acknowledged batches; a retry goes on after the acknowledged ones."""
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
-        quarantine = RangeQuarantine(migration, staged.key)
+        task = open_task(migration.state, migration.manifest, staged.key)
+        quarantine = RangeQuarantine(migration, task)
         done = acknowledged_batches(migration, staged.key, context.run_id)
         pairs = islice(staged_batches(migration, staged, quarantine.set_aside), done, None)
         with quarantine.stored(keeps_earlier=staged.is_mapped):
-            loaded = load_batches(migration, staged.key, quarantine.following(pairs))
+            loaded = load_batches(migration, staged.key, quarantine.following(pairs), is_whole=task.is_whole)
             for number, _ in enumerate(quarantine.answered(loaded), start=done + 1):
                 if not quarantine.rejections:  # after one the range starts over, so that every one is named again
                     note_acknowledged(migration, staged.key, context.run_id, number)
@@ -171,15 +174,15 @@ def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration,
     """Read the range back, compare it record by record, store its receipt, and turn its partition green."""
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
+        task, watch = open_task(migration.state, migration.manifest, staged.key), Watch()
         refused = rejected_in_load(migration, staged.key)
         unmapped: list[Rejection] = []
         quiet = replace(migration, emit=ignore_events)  # the load has told of it
-        pairs = staged_batches(quiet, staged, lambda _, rejections: unmapped.extend(rejections))
+        pairs = staged_batches(quiet, staged, lambda _, rejections: unmapped.extend(rejections), watch)
         packed = (_with_rejections(pack_batch(migration, batch), refused) for batch, _ in pairs)
         with evaluate_range(context, declaration, staged.key) as proof:
-            parts = list(validate_batches(migration, staged.key, packed))
-            counts = {"filtered": staged.filtered, "set_aside": staged.rejected + len(unmapped)}
-            _, receipt = prove_range(migration, staged.key, parts, **counts)
+            parts = list(validate_batches(migration, staged.key, packed, watch))
+            _, receipt = prove_range(migration, task, parts, watch, set_aside=staged.rejected + len(unmapped))
             proof.take_in(receipt.counts["rejected"], migration.state.quarantine(staged.key))
         finished = staged.after("validate", time.perf_counter() - begun)
         log_range(context, declaration, migration, finished, receipt)

@@ -17,11 +17,12 @@ from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.records import RecordBatch, SetAside
+from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
 from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
-from rag_migration_pipeline.steps.manifest import read_range_ids
 from rag_migration_pipeline.steps.range import transformed
+from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.transform import transform_batch, warning
 
 
@@ -63,12 +64,13 @@ def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
         SourceChangedError: Records of the manifest are gone from the source.
         StagingError: The file cannot be written.
     """
-    record_range = read_range_ids(context.state, context.manifest, key)
+    task, watch = open_task(context.state, context.manifest, key), Watch()
     path = _extract(context, key)
     with staging_errors(path):
         for of_the_last_extract in (_selection(context, key), _mapped(context, key), _acknowledged(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
-    records = write_batches(path, extract_batches(context, record_range))
+    records = write_batches(path, extract_batches(context, task.record_range, watch))
+    write_sightings(_sightings(context, key), watch.sightings())
     return records, path.stat().st_size
 
 
@@ -98,7 +100,7 @@ def stage_mapped(context: MigrationContext, staged: StagedRange, set_aside: SetA
 
 
 def staged_batches(
-    context: MigrationContext, staged: StagedRange, set_aside: SetAside
+    context: MigrationContext, staged: StagedRange, set_aside: SetAside, watch: Watch | None = None
 ) -> Iterator[tuple[RecordBatch, RecordBatch]]:
     """Yield the staged batches that are to be loaded, always cut the same way, each with its records as they were read.
 
@@ -108,17 +110,18 @@ def staged_batches(
         context: The migration.
         staged: The range.
         set_aside: Takes the records that cannot be mapped, where the range is mapped on its way and not before.
+        watch: Is told what was seen of the records, and which ones the filter leaves out.
 
     Raises:
         StagingError: The files do not fit together.
     """
     if not staged.is_mapped:
-        yield from transformed(context, staged.key, _taken_batches(context, staged), set_aside)
+        yield from transformed(context, staged.key, _taken_batches(context, staged, watch), set_aside)
         return
     path = _mapped(context, staged.key)
     if not path.exists():
         stage_mapped(context, staged, lambda _records, _rejections: None)  # who is set aside is in the quarantine file
-    for mapped, taken in zip_longest(read_batches(path), _taken_batches(context, staged)):
+    for mapped, taken in zip_longest(read_batches(path), _taken_batches(context, staged, watch)):
         as_read = None if mapped is None or taken is None else _as_read(mapped, taken)
         if as_read is None:
             raise StagingError(
@@ -138,10 +141,13 @@ def _as_read(mapped: RecordBatch, taken: RecordBatch) -> RecordBatch | None:
     return taken.take(places[i] for i in source_ids) if places.keys() >= set(source_ids) else None
 
 
-def _taken_batches(context: MigrationContext, staged: StagedRange) -> Iterator[RecordBatch]:
+def _taken_batches(context: MigrationContext, staged: StagedRange, watch: Watch | None = None) -> Iterator[RecordBatch]:
     """Yield the batches that the filter passed on."""
     if not _extract(context, staged.key).exists():
         stage_extract(context, staged.key)
+    seen = read_sightings(_sightings(context, staged.key)) if watch is not None else None
+    if watch is not None and seen is not None:
+        watch.add(seen)
     batches = read_batches(_extract(context, staged.key))
     if not staged.is_filtered:
         yield from batches
@@ -154,6 +160,9 @@ def _taken_batches(context: MigrationContext, staged: StagedRange) -> Iterator[R
     for batch in batches:
         rows = np.flatnonzero(mask[start : start + len(batch)])
         start += len(batch)
+        if watch is not None and len(rows) < len(batch):
+            taken = set(rows.tolist())
+            watch.note(Fate.FILTERED, (i for row, i in enumerate(batch.ids) if row not in taken))
         yield batch if len(rows) == len(batch) else batch.take(rows)
     if start != len(mask):
         raise StagingError(
@@ -196,6 +205,10 @@ def _save(path: Path, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Non
 
 def _extract(context: MigrationContext, key: str) -> Path:
     return context.state.staging(key) / "extract.arrow"
+
+
+def _sightings(context: MigrationContext, key: str) -> Path:
+    return context.state.staging(key) / "sightings.arrow"
 
 
 def _selection(context: MigrationContext, key: str) -> Path:

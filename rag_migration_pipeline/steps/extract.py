@@ -10,16 +10,24 @@ from rag_migration_pipeline.batching import cut
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SourceChangedError
 from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, id_text
+from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.repairs import read_repairs
 from rag_migration_pipeline.steps.timing import timed
 
 
-def extract_batches(context: MigrationContext, record_range: RecordRange) -> Iterator[RecordBatch]:
+def extract_batches(
+    context: MigrationContext, record_range: RecordRange, watch: Watch | None = None
+) -> Iterator[RecordBatch]:
     """Yield the range's records in the source's order, unpacked, cut by count and bytes.
 
     Records that came into the source after the manifest are not part of the plan and are passed over. A record that was
     repaired and replayed is taken as it was repaired.
+
+    Args:
+        context: The migration.
+        record_range: The range.
+        watch: Is shown the records as the source holds them.
 
     Raises:
         SourceChangedError: Records of the manifest are gone from the source; names them.
@@ -30,7 +38,10 @@ def extract_batches(context: MigrationContext, record_range: RecordRange) -> Ite
     repairs = read_repairs(context.state.repairs(record_range.key))
     for page in timed(pages, context, record_range.key, "extract"):
         for part in cut(_planned(page, waiting), context.page_count, context.migration.options.batch_bytes):
-            yield repairs.put_in(unpack(part, context.source_layout))
+            unpacked = unpack(part, context.source_layout)
+            if watch is not None:
+                watch.see(part, unpacked.ids)
+            yield repairs.put_in(unpacked)
     if waiting:
         gone = sorted(map(id_text, waiting))
         raise SourceChangedError(
@@ -42,9 +53,9 @@ def extract_batches(context: MigrationContext, record_range: RecordRange) -> Ite
 
 
 def _read(context: MigrationContext, record_range: RecordRange) -> Iterator[RecordBatch]:
-    """Read a range by key; where a filter has left ids out between its first and last, by the ids that are planned."""
+    """Read a range by key; where other records lie between its first and last, by the ids that are planned."""
     name, count = context.migration.source_collection, context.page_count
-    if not context.manifest.is_narrowed:
+    if not (context.manifest.is_narrowed or record_range.is_listed):
         return context.source.read_range(name, record_range, count)
     pages = (record_range.ids[start : start + count] for start in range(0, record_range.count, count))
     return context.source.fetch_pages(name, pages)

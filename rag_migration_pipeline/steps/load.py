@@ -30,6 +30,7 @@ class PackedBatch:
         records: What the target is given, and what it is expected to hold.
         source_ids: The source's id of each record.
         skipped: Ids that stay as the target had them, under the policy skip.
+        skipped_source_ids: The source's id of each of these.
         rejections: Records that have no form in the target, by the source's ids.
     """
 
@@ -37,6 +38,7 @@ class PackedBatch:
     source_ids: Sequence[RecordId]
     skipped: tuple[RecordId, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    skipped_source_ids: tuple[RecordId, ...] = ()
 
 
 def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
@@ -57,8 +59,14 @@ def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
     if policy is Conflict.FAIL:
         refuse_conflicts(set(packed.ids), known, policy, context.migration)
     kept = [row for row, record_id in enumerate(packed.ids) if record_id not in known]
-    skipped = tuple(record_id for record_id in packed.ids if record_id in known)
-    return PackedBatch(packed.take(kept), [source_ids[row] for row in kept], skipped, rejections)
+    skipped = [row for row, record_id in enumerate(packed.ids) if record_id in known]
+    return PackedBatch(
+        packed.take(kept),
+        [source_ids[row] for row in kept],
+        tuple(packed.ids[row] for row in skipped),
+        rejections,
+        tuple(source_ids[row] for row in skipped),
+    )
 
 
 class RangeWriter:
@@ -87,7 +95,7 @@ class RangeWriter:
 
 
 def load_batches(
-    context: MigrationContext, range_key: str, batches: Iterable[RecordBatch]
+    context: MigrationContext, range_key: str, batches: Iterable[RecordBatch], *, is_whole: bool = True
 ) -> Iterator[tuple[PackedBatch, tuple[Rejection, ...]]]:
     """Write batches; yield each after the target has acknowledged it, with the records that it refused.
 
@@ -97,12 +105,19 @@ def load_batches(
 
     A receipt that the range has goes first: what it says does not hold while the range is written again.
 
+    Args:
+        context: The migration.
+        range_key: The range.
+        batches: Its records as they left the transform.
+        is_whole: Whether all of the range is written; where only some records are, the receipt stays for the others.
+
     Raises:
         SchemaCompatibilityError: A batch's vectors do not fit the target collection.
         StoreRequestError: The target refuses a batch for a reason that lies in no record of it.
     """
     writer = RangeWriter(context, range_key)
-    writer.journal.withdraw_receipt()
+    if is_whole:
+        writer.journal.withdraw_receipt()
 
     def write(batch: RecordBatch) -> tuple[PackedBatch, tuple[Rejection, ...], float]:
         begun = time.perf_counter()

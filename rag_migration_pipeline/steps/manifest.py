@@ -33,6 +33,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, staging_errors, write_atomically
+from rag_migration_pipeline.steps.pending import is_pending
 from rag_migration_pipeline.stores.base import VectorStore
 
 VERSION = 1
@@ -40,7 +41,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class RangeEntry:
-    """One range as the manifest stores it; ids are texts of `records.id_text`, the ids themselves are in Parquet."""
+    """One range as the manifest stores it; ids are texts of `records.id_text`, the ids themselves are in Parquet.
+
+    Attributes:
+        is_listed: See `RecordRange.is_listed`.
+    """
 
     key: str
     ordinal: int
@@ -49,6 +54,7 @@ class RangeEntry:
     offset: int
     count: int
     ids_digest: str
+    is_listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,8 @@ def read_range_ids(state: StateFolder, manifest: Manifest, key: str) -> RecordRa
             todo="Remove the migration's state folder to start afresh.",
         )
     stop = None if entry.stop is None else id_from_text(entry.stop)
-    return RecordRange(entry.key, entry.ordinal, id_from_text(entry.start), stop, ids, entry.offset)
+    start = id_from_text(entry.start)
+    return RecordRange(entry.key, entry.ordinal, start, stop, ids, entry.offset, is_listed=entry.is_listed)
 
 
 def _ids(table: pa.Table) -> list[RecordId]:
@@ -208,8 +215,13 @@ def _ids(table: pa.Table) -> list[RecordId]:
 
 
 def proven_keys(state: StateFolder, manifest: Manifest) -> list[str]:
-    """Return the keys of the ranges that have a receipt of their own, in order."""
-    return [entry.key for entry in manifest.ranges if is_receipt_of(state.receipt(entry.key), entry.ids_digest)]
+    """Return the keys of the ranges that have a receipt of their own and nothing pending, in order."""
+    return [
+        entry.key
+        for entry in manifest.ranges
+        if is_receipt_of(state.receipt(entry.key), entry.ids_digest)
+        and not is_pending(state.pending(entry.key), manifest.generation)
+    ]
 
 
 def prepare_target(manifest: Manifest, migration: Migration, target: VectorStore, state: StateFolder) -> None:

@@ -107,7 +107,7 @@ def prove_collection(context: MigrationContext) -> Report:
     outside = {*context.known_ids, *read_left_ids(context.state, context.manifest)}
     for entry in context.manifest.ranges:
         receipt = read_receipt(context.state.receipt(entry.key))
-        refuse_unaccounted(context, entry.key, receipt.counts)
+        refuse_unaccounted(context, entry.key, receipt.counts, entry.count)
         account.take_in(entry.key, receipt.counts.get("rejected", 0))
         outside.difference_update(receipt.ids)
         for name, value in receipt.counts.items():

@@ -21,9 +21,11 @@ from rag_migration_pipeline.quarantine import (
     write_quarantine,
 )
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
+from rag_migration_pipeline.sightings import read_sightings
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch
 from rag_migration_pipeline.steps.repairs import read_repairs
+from rag_migration_pipeline.steps.task import RangeTask
 from rag_migration_pipeline.stores.screening import STAGE as LOAD
 
 SHOWN = 10
@@ -38,14 +40,16 @@ class RangeQuarantine:
     answers through `answered`; all of it inside `stored`.
     """
 
-    def __init__(self, context: MigrationContext, range_key: str) -> None:
-        """Begin with nothing set aside."""
+    def __init__(self, context: MigrationContext, task: RangeTask) -> None:
+        """Begin with nothing set aside; what was of records that are not carried stays so."""
         self.rejections: list[Rejection] = []
         self.refused_in_load = 0
         self._context = context
-        self._key = range_key
+        self._key = task.key
+        self._touched = frozenset[RecordId]() if task.pending is None else task.pending.touched
+        self._is_whole = task.is_whole
         self._parts: list[SetAsideRecords] = []
-        self._repairs = read_repairs(context.state.repairs(range_key))
+        self._repairs = read_repairs(context.state.repairs(task.key))
         self._waiting: deque[RecordBatch] = deque()
 
     def set_aside(self, records: RecordBatch, rejections: Sequence[Rejection]) -> None:
@@ -80,9 +84,27 @@ class RangeQuarantine:
             yield
         finally:
             path = self._context.state.quarantine(self._key)
-            kept = _of_earlier_steps(read_quarantine_if_any(path)) if keeps_earlier else []
+            kept = self._kept(read_quarantine_if_any(path), keeps_earlier=keeps_earlier)
             mine = [make_quarantine(self._key, self._parts)] if self._parts else []
             write_quarantine(path, join_quarantines([*kept, *mine]) if kept or mine else None)
+
+    def _kept(self, stored: Quarantine | None, *, keeps_earlier: bool) -> list[Quarantine]:
+        """Return what stays of the file: of records that are not carried, and of earlier steps where these stay."""
+        if stored is None:
+            return []
+        others = self._names_of_others()
+        rows = [
+            row
+            for row, item in enumerate(stored.rejections)
+            if item.record_id in others or (keeps_earlier and item.stage not in (PACK, LOAD, REPLAY))
+        ]
+        return [stored.take(rows)] if rows else []
+
+    def _names_of_others(self) -> set[RecordId]:
+        """Return the names that quarantine files have for records that are not carried: those of before any packing."""
+        seen = None if self._is_whole else read_sightings(self._context.state.sightings(self._key))
+        pairs = zip(seen.ids, seen.source_ids, strict=True) if seen is not None else ()
+        return {source_id for record_id, source_id in pairs if record_id not in self._touched}
 
     def _add(self, part: SetAsideRecords) -> None:
         sources = self._repairs.source_ids  # a record that was repaired keeps the name that the source gave it
@@ -103,13 +125,6 @@ def _as_they_were_read(as_read: RecordBatch, packed: PackedBatch, rejections: Se
     said = zip(records.ids, (*packed.rejections, *rejections), strict=True)
     target_ids = [None] * len(packed.rejections) + [item.record_id for item in rejections]
     return SetAsideRecords(records, [replace(item, record_id=record_id) for record_id, item in said], target_ids)
-
-
-def _of_earlier_steps(stored: Quarantine | None) -> list[Quarantine]:
-    if stored is None:
-        return []
-    rows = [row for row, item in enumerate(stored.rejections) if item.stage not in (PACK, LOAD, REPLAY)]
-    return [stored.take(rows)] if rows else []
 
 
 def rejected_in_load(context: MigrationContext, range_key: str) -> Mapping[RecordId, Rejection]:

@@ -16,11 +16,15 @@ from rag_migration_pipeline.events import RangeProven
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.receipts import Receipt, join_receipts, make_receipt, write_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
+from rag_migration_pipeline.sightings import Fate, Watch, write_sightings
 from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.steps.compare import changed_rows
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch
+from rag_migration_pipeline.steps.merging import merged, take_away
+from rag_migration_pipeline.steps.pending import settle_pending
+from rag_migration_pipeline.steps.task import RangeTask
 from rag_migration_pipeline.steps.timing import report_batch
 
 SHOWN = 10
@@ -74,10 +78,17 @@ def validate_batches(
     context: MigrationContext,
     range_key: str,
     loaded: Iterable[tuple[PackedBatch, tuple[Rejection, ...]]],
+    watch: Watch | None = None,
 ) -> Iterator[tuple[Findings, Receipt]]:
     """Compare each loaded batch with what the target holds now; yield findings and the batch's receipt.
 
     Rejected records are not expected. With validation off or by counts nothing is read here.
+
+    Args:
+        context: The migration.
+        range_key: The range.
+        loaded: What was written, with what the target refused of it.
+        watch: Is told which records were skipped.
     """
     is_full = context.migration.options.validate_target is Validation.FULL
     waiting: deque[tuple[PackedBatch, tuple[Rejection, ...], RecordBatch, Sequence[RecordId]]] = deque()
@@ -97,6 +108,8 @@ def validate_batches(
         context.target.fetch_pages(context.migration.target_collection, ask()) if is_full else map(_none, ask())
     ):
         packed, rejections, expected, source_ids = waiting.popleft()
+        if watch is not None:
+            watch.note(Fate.SKIPPED, packed.skipped_source_ids)
         findings = Findings() if found is None else _compare_with_target(context, expected, found)
         receipt = make_receipt(expected, source_ids, inexact=context.inexact_vectors)
         receipt.counts.update(
@@ -112,19 +125,19 @@ def validate_batches(
 
 def prove_range(
     context: MigrationContext,
-    range_key: str,
+    task: RangeTask,
     parts: Iterable[tuple[Findings, Receipt]],
+    watch: Watch,
     *,
-    filtered: int,
     set_aside: int = 0,
 ) -> tuple[Findings, Receipt]:
     """Store the receipt of a range if nothing in it differs.
 
     Args:
         context: The migration.
-        range_key: The range.
+        task: What of the range was carried.
         parts: What `validate_batches` yielded.
-        filtered: Records that the filter left out, noted in the receipt.
+        watch: What was seen of the records, and what the filter left out.
         set_aside: Records that steps before the load set aside; the load's own are in the parts.
 
     Raises:
@@ -135,24 +148,31 @@ def prove_range(
     findings = total_findings(item for item, _ in items)
     if not findings.is_clean:
         raise ValidationError(
-            f"range {range_key} is not in {context.target.address}, collection "
+            f"range {task.key} is not in {context.target.address}, collection "
             f"{context.migration.target_collection!r}, as it was written: {findings.summary()}.",
             todo="Find out who else writes there, then run the range again.",
             report=findings,
         )
-    receipt = replace(join_receipts(item for _, item in items), ids_digest=context.manifest.entry(range_key).ids_digest)
-    receipt.counts["filtered"] = filtered
-    receipt.counts["rejected"] = receipt.counts.get("rejected", 0) + set_aside
-    refuse_unaccounted(context, range_key, receipt.counts)
-    write_receipt(context.state.receipt(range_key), receipt)
-    Journal(context.state, range_key).settle(receipt.ids)
-    context.emit(RangeProven(context.migration.name, range_key, len(receipt)))
+    part, seen = join_receipts(item for _, item in items), watch.sightings()
+    part.counts["filtered"] = seen.count(Fate.FILTERED)
+    part.counts["rejected"] = part.counts.get("rejected", 0) + set_aside
+    refuse_unaccounted(context, task.key, part.counts, len(task.record_range.ids))
+    take_away(context, task, part)
+    entry = context.manifest.entry(task.key)
+    receipt, seen = merged(context, task, part, seen)
+    receipt = replace(receipt, ids_digest=entry.ids_digest)
+    refuse_unaccounted(context, task.key, receipt.counts, entry.count)
+    if len(seen) == entry.count:
+        write_sightings(context.state.sightings(task.key), seen)
+    write_receipt(context.state.receipt(task.key), receipt)
+    Journal(context.state, task.key).settle(receipt.ids)
+    settle_pending(context.state, task.key)
+    context.emit(RangeProven(context.migration.name, task.key, len(part)))
     return findings, receipt
 
 
-def refuse_unaccounted(context: MigrationContext, range_key: str, counts: Mapping[str, int]) -> None:
+def refuse_unaccounted(context: MigrationContext, range_key: str, counts: Mapping[str, int], planned: int) -> None:
     """Refuse a range of which records got lost between two steps; what no filter left out is not filtered."""
-    planned = context.manifest.entry(range_key).count
     names = ("written", "skipped", "rejected", "filtered")
     if sum(counts.get(name, 0) for name in names) == planned and (
         context.migration.options.filter or not counts["filtered"]

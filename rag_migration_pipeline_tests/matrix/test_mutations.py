@@ -9,12 +9,14 @@ import pytest
 
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.records import IdKind, Metric, RecordId, id_text
+from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext, open_migration
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.load import pack_batch
 from rag_migration_pipeline.steps.manifest import proven_keys, read_range_ids
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import prove_collection
+from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.validate import prove_range, validate_batches
 from rag_migration_pipeline_tests.matrix import mutations
 from rag_migration_pipeline_tests.matrix.places import TARGETS, Place, Start, fresh_name, migration_between
@@ -39,9 +41,10 @@ class Proven:
 
     def validate(self, key: str) -> None:
         """Check one range again, as a retried validation does."""
-        record_range = read_range_ids(self.context.state, self.context.manifest, key)
-        packed = ((pack_batch(self.context, batch), ()) for batch in extract_batches(self.context, record_range))
-        prove_range(self.context, key, validate_batches(self.context, key, packed), filtered=0)
+        task, watch = open_task(self.context.state, self.context.manifest, key), Watch()
+        batches = extract_batches(self.context, task.record_range, watch)
+        packed = ((pack_batch(self.context, batch), ()) for batch in batches)
+        prove_range(self.context, task, validate_batches(self.context, key, packed, watch), watch)
 
 
 @pytest.fixture(params=TARGETS)

@@ -1,0 +1,49 @@
+"""Task: which records of a range a run has to carry: all of them, or those that are pending.
+
+Belongs here: reading that off the state. Does not belong here: carrying them (``steps/range.py``), saying that
+something is pending (``steps/pending.py``).
+"""
+
+from dataclasses import dataclass, replace
+
+from rag_migration_pipeline.records import RecordRange
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.steps.manifest import Manifest, read_range_ids
+from rag_migration_pipeline.steps.pending import Pending, read_pending
+
+
+@dataclass(frozen=True)
+class RangeTask:
+    """What a run has to do in a range.
+
+    Attributes:
+        record_range: The records to carry: the whole range, or those that are pending.
+        pending: What is pending, or None.
+        is_whole: Whether the whole range is carried; then nothing of what was known before holds.
+    """
+
+    record_range: RecordRange
+    pending: Pending | None = None
+    is_whole: bool = True
+
+    @property
+    def key(self) -> str:
+        """The range's key."""
+        return self.record_range.key
+
+
+def open_task(state: StateFolder, manifest: Manifest, range_key: str) -> RangeTask:
+    """Return what there is to do in a range.
+
+    Where nothing is pending it is the whole range, also where it is proven already.
+
+    Raises:
+        ManifestError: The key is of another plan, or the ids are damaged.
+    """
+    whole = read_range_ids(state, manifest, range_key)
+    pending = read_pending(state, range_key, manifest.generation)
+    if pending is None or not state.receipt(range_key).exists() or not state.sightings(range_key).exists():
+        return RangeTask(whole, pending)
+    wanted = set(pending.load)
+    ids = [record_id for record_id in whole.ids if record_id in wanted]
+    return RangeTask(replace(whole, ids=ids, is_listed=True), pending, is_whole=False)
