@@ -196,6 +196,10 @@ class VectorStore(ABC):
         Reads see every acknowledged write of any client.
         """
 
+    @abstractmethod
+    def fetch_contents(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+        """Return the same records as `fetch`, without vectors: none are asked for, and the batch has none."""
+
     def fetch_pages(self, collection: str, pages: Iterable[Sequence[RecordId]]) -> Iterator[RecordBatch]:
         """Yield `fetch` of each page of ids, in turn, reading ahead where several readers help.
 

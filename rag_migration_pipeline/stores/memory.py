@@ -246,6 +246,10 @@ class MemoryStore(VectorStore):
             found = [record_id for record_id in ids if record_id in held.records]
             return _batch(held.spec, found, [held.records[record_id] for record_id in found])
 
+    def fetch_contents(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+        """See `VectorStore.fetch_contents`."""
+        return self.fetch(collection, ids).with_columns(vectors={})
+
     def _sorted_ids(self, collection: str) -> list[RecordId]:
         with self._space.lock:
             return sorted(self._collection(collection).records, key=order_key)

@@ -208,15 +208,22 @@ class MilvusStore(VectorStore):
         """See `VectorStore.fetch`."""
         return self._fetch(collection, ids, Moment(self._reader))
 
+    def fetch_contents(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+        """See `VectorStore.fetch_contents`."""
+        return self._fetch(collection, ids, Moment(self._reader), has_vectors=False)
+
     def fetch_pages(self, collection: str, pages: Iterable[Sequence[RecordId]]) -> Iterator[RecordBatch]:
         """See `VectorStore.fetch_pages`; all pages at one moment, because a server lets a fresh one wait (200 ms)."""
         moment = Moment(self._reader)
         readers = self.capabilities.concurrent_readers
         yield from run_in_order(lambda ids: self._fetch(collection, ids, moment), pages, readers)
 
-    def _fetch(self, collection: str, ids: Sequence[RecordId], moment: Moment) -> RecordBatch:
+    def _fetch(
+        self, collection: str, ids: Sequence[RecordId], moment: Moment, *, has_vectors: bool = True
+    ) -> RecordBatch:
         with self._naming(collection):
             layout = self._readable_layout(collection)
+            layout = layout if has_vectors else replace(layout, vectors={})
             wanted = list(dict.fromkeys(milvus_wire.holdable(layout.key, ids)))
             batch = self._reader.fetch(layout, collection, wanted, moment)
         if list(batch.ids) == list(ids):

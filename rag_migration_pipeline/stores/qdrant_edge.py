@@ -147,7 +147,7 @@ class EdgeTransport(PointTransport):
     def retrieve(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
         """See `PointTransport.retrieve`."""
         with self._calling("retrieve", spec.name) as shard:
-            return client_batch(spec, shard.retrieve(list(ids), True, True))
+            return client_batch(spec, shard.retrieve(list(ids), True, bool(spec.vectors)))
 
     def count(self, collection: str, where: Query | None = None) -> int:
         """See `PointTransport.count`."""

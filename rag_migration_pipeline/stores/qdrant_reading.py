@@ -68,7 +68,7 @@ class PointTransport(ABC):
 
     @abstractmethod
     def retrieve(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
-        """Return the records with these ids in any order."""
+        """Return the records with these ids in any order, with the spec's vectors."""
 
     @abstractmethod
     def count(self, collection: str, where: Query | None = None) -> int:
@@ -171,10 +171,16 @@ class KeyedStore(VectorStore):
 
     def fetch(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
         """See `VectorStore.fetch`."""
-        spec = self.spec(collection)
+        return self._fetch(self.spec(collection), ids)
+
+    def fetch_contents(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+        """See `VectorStore.fetch_contents`."""
+        return self._fetch(replace(self.spec(collection), vectors=()), ids)
+
+    def _fetch(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
         wanted = [record_id for record_id in dict.fromkeys(ids) if is_point_id(record_id)]
         limit = min(self.capabilities.page_count, _page_limit(spec))
-        with self._known(collection):
+        with self._known(spec.name):
             parts = [
                 self.points().retrieve(spec, wanted[position : position + limit])
                 for position in range(0, len(wanted), limit)

@@ -124,7 +124,7 @@ class GrpcTransport(PointTransport):
             spec.name,
             ids=[id_fields(record_id) for record_id in ids],
             with_payload={"enable": True},
-            with_vectors={"enable": True},
+            with_vectors={"enable": bool(spec.vectors)},
         )
         return self._decode(answer.result, spec)
 
@@ -220,7 +220,7 @@ class RestTransport(PointTransport):
 
     def retrieve(self, spec: CollectionSpec, ids: Sequence[RecordId]) -> RecordBatch:
         """See `PointTransport.retrieve`."""
-        body = {"ids": list(ids), "with_payload": True, "with_vector": True}
+        body = {"ids": list(ids), "with_payload": True, "with_vector": bool(spec.vectors)}
         return json_batch(spec, self._call("POST", "/points", spec.name, body))
 
     def payloads(self, collection: str, ids: Sequence[RecordId]) -> dict[RecordId, Payload]:
@@ -321,7 +321,9 @@ class LocalTransport(PointTransport):
         """See `PointTransport.retrieve`."""
         with self._calling("retrieve", spec.name) as client:
             wanted = [_client_id(record_id) for record_id in ids]
-            return client_batch(spec, client.retrieve(spec.name, wanted, with_payload=True, with_vectors=True))
+            has_vectors = bool(spec.vectors)
+            found = client.retrieve(spec.name, wanted, with_payload=True, with_vectors=has_vectors)
+            return client_batch(spec, found)
 
     def count(self, collection: str, where: Query | None = None) -> int:
         """See `PointTransport.count`."""

@@ -85,6 +85,11 @@ class WrapperStore(VectorStore):
         self.before("fetch", collection)
         return self.inner.fetch(collection, ids)
 
+    def fetch_contents(self, collection: str, ids: Sequence[RecordId]) -> RecordBatch:
+        """See `VectorStore.fetch_contents`."""
+        self.before("fetch_contents", collection)
+        return self.inner.fetch_contents(collection, ids)
+
     def fetch_pages(self, collection: str, pages: Iterable[Sequence[RecordId]]) -> Iterator[RecordBatch]:
         """See `VectorStore.fetch_pages`."""
         self.before("fetch_pages", collection)

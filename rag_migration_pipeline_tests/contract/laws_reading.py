@@ -78,6 +78,17 @@ class ReadingLaws(StoreForm):
             assert digests(batches) == digests(whole_batches)
             assert [record_id for record_id, _ in digests(batches)] == list(part.ids)
 
+    def test_contents_of_ids_are_fetched_in_the_order_asked_and_without_vectors(
+        self, store: VectorStore, filled: CollectionSpec
+    ) -> None:
+        """Fetching contents gives what fetching records gives, digest for digest, and no vectors."""
+        ids = [*reversed(all_ids(store, filled.name)), *samples.sample_ids(1, filled.id_kinds, start=7_000)]
+        found = store.fetch_contents(filled.name, ids)
+        assert found.vectors == {}
+        assert digests([found]) == digests([store.fetch(filled.name, ids)])
+        assert list(found.ids) == ids[:-1]
+        assert len(store.fetch_contents(filled.name, [])) == 0
+
     @pytest.mark.parametrize("page_count", PAGE_COUNTS)
     def test_any_split_into_ranges_gives_each_record_once(
         self,

@@ -54,6 +54,7 @@ LAWS_OF_EVERY_STORE = [
     "test_collection_names_are_used_as_they_are_or_refused",
     "test_collections_are_listed",
     "test_contents_are_read_as_with_vectors_and_come_without_them",
+    "test_contents_of_ids_are_fetched_in_the_order_asked_and_without_vectors",
     "test_count_equals_the_scan",
     "test_delete_removes_exactly_the_given_records",
     "test_deleting_what_is_missing_is_quiet",
