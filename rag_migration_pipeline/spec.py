@@ -5,6 +5,7 @@ stores make of it (``plan.py``).
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.filters import parse_filter
@@ -48,6 +49,22 @@ class Validation(StrEnum):
     NONE = "none"
 
 
+class Detect(StrEnum):
+    """How a sync finds out what changed in the source; see ``steps/changes.py``."""
+
+    IDS = "ids"
+    PAYLOAD = "payload"
+    WATERMARK = "watermark"
+    FULL = "full"
+
+
+class Deletes(StrEnum):
+    """What a sync does about records that the source lost: they stay in the target, or are deleted there as well."""
+
+    KEEP = "keep"
+    MIRROR = "mirror"
+
+
 class MigrationOptions(BaseModel):
     """What a migration does, apart from where it reads and writes.
 
@@ -77,6 +94,10 @@ class MigrationOptions(BaseModel):
         infer_count: About how many records typed fields are inferred from, spread evenly; None takes all.
         keep_overwritten: Whether records of others are kept before they are overwritten, so that a rollback brings them
             back; from the first run on.
+        detect: See `Detect`.
+        watermark: The field by which `Detect.WATERMARK` goes: one that grows with every change of a record.
+        deletes: See `Deletes`.
+        max_deletes: How many records one sync may delete: a count (int), or a share of the planned records (float).
     """
 
     # A key in the wrong place is an input too, so pydantic's errors show none.
@@ -100,6 +121,10 @@ class MigrationOptions(BaseModel):
     target_fields: dict[str, Any] | str | None = None
     infer_count: int | None = Field(default=None, ge=1)
     keep_overwritten: bool = False
+    detect: Detect = Detect.PAYLOAD
+    watermark: str | None = None
+    deletes: Deletes = Deletes.KEEP
+    max_deletes: int | float = 0.5
     mapping: AnyMapping | None = None
     ids: IdStrategy = IdStrategy()
 
@@ -127,15 +152,15 @@ class MigrationOptions(BaseModel):
             raise ValueError(f"expected true, false or a list of subjects such as [id, field tags], got {got}")
         return tuple(value)
 
-    @field_validator("max_rejected", mode="before")
+    @field_validator("max_rejected", "max_deletes", mode="before")
     @classmethod
-    def _check_budget(cls, value: Any) -> Any:
+    def _check_budget(cls, value: Any, info: ValidationInfo) -> Any:
+        largest = 1.0 if info.field_name == "max_deletes" else math.nextafter(1.0, 0.0)
         is_count = type(value) is int and value >= 0
-        if not is_count and not (type(value) is float and 0 < value < 1):
+        if not is_count and not (type(value) is float and 0 < value <= largest):
             got = value if isinstance(value, int | float) else type(value).__name__
-            raise ValueError(
-                f"expected a count (an integer from 0) or a share (a number between 0 and 1, both excluded), got {got}"
-            )
+            bounds = "above 0 and up to 1.0" if largest == 1.0 else "between 0 and 1, both excluded"
+            raise ValueError(f"expected a count (an integer from 0) or a share (a number {bounds}), got {got}")
         return value
 
     @model_validator(mode="after")
@@ -154,6 +179,8 @@ class MigrationOptions(BaseModel):
             and self.ids.field is not None
         ):
             yield Problem(("ids",), "the mapping sets the id too; set it in one place")
+        if (self.detect is Detect.WATERMARK) != (self.watermark is not None):
+            yield Problem(("watermark",), "a field, if and only if detect is watermark")
         for name, sources in shared_names(self.vectors).items():
             yield Problem(("vectors", sources[-1]), f"{' and '.join(map(repr, sources))} would both become {name!r}")
 
@@ -176,6 +203,11 @@ class MigrationOptions(BaseModel):
         if self.ids.strategy is not Strategy.KEEP:
             facts["ids"] = self.ids.fingerprint()
         return facts
+
+
+def is_over(count: int, total: int, limit: float) -> bool:
+    """Return whether a count is over a limit: a count of its own (int), or a share of the total (float)."""
+    return count > (limit * total if isinstance(limit, float) else limit)
 
 
 class MigrationSpec(MigrationOptions):

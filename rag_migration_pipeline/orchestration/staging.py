@@ -69,7 +69,7 @@ def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
     with staging_errors(path):
         for of_the_last_extract in (_selection(context, key), _mapped(context, key), _acknowledged(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
-    records = write_batches(path, extract_batches(context, task.record_range, watch))
+    records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs))
     write_sightings(_sightings(context, key), watch.sightings())
     return records, path.stat().st_size
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rag_migration_pipeline.envelope import Layout, layout_of
+from rag_migration_pipeline.errors import ManifestError
 from rag_migration_pipeline.events import EventSink, ignore_events
 from rag_migration_pipeline.mapping.mapper import MappingPlan
 from rag_migration_pipeline.plan import planned_mapping, target_layout_of
@@ -17,7 +18,13 @@ from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, state_folder
 from rag_migration_pipeline.steps.drift import refuse_source_drift, refuse_target_drift
-from rag_migration_pipeline.steps.manifest import Manifest, open_manifest, prepare_target, read_known_ids
+from rag_migration_pipeline.steps.manifest import (
+    Manifest,
+    open_manifest,
+    prepare_target,
+    proven_keys,
+    read_known_ids,
+)
 from rag_migration_pipeline.steps.planning import make_manifest
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.registry import open_source, open_target
@@ -137,3 +144,20 @@ def context_of(
         emit=emit,
         vector_routes=renaming_routes(source_spec.vectors, migration.options.vectors),
     )
+
+
+def refuse_unproven(context: MigrationContext) -> None:
+    """Refuse to go on before all ranges are proven.
+
+    Raises:
+        ManifestError: Some are not; names them.
+    """
+    done = set(proven_keys(context.state, context.manifest))
+    missing = [entry.key for entry in context.manifest.ranges if entry.key not in done]
+    if missing:
+        raise ManifestError(
+            f"{len(missing)} of {len(context.manifest.ranges)} ranges of migration {context.migration.name!r} are not "
+            f"loaded yet: {', '.join(missing[:10])}.",
+            todo=f"Launch these partitions of loaded_ranges, or run the job {context.migration.name}__migrate.",
+            ranges=missing,
+        )

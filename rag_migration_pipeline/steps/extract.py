@@ -12,12 +12,12 @@ from rag_migration_pipeline.errors import SourceChangedError
 from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, id_text
 from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext
-from rag_migration_pipeline.steps.repairs import read_repairs
+from rag_migration_pipeline.steps.repairs import Repairs, read_repairs
 from rag_migration_pipeline.steps.timing import timed
 
 
 def extract_batches(
-    context: MigrationContext, record_range: RecordRange, watch: Watch | None = None
+    context: MigrationContext, record_range: RecordRange, watch: Watch | None = None, repairs: Repairs | None = None
 ) -> Iterator[RecordBatch]:
     """Yield the range's records in the source's order, unpacked, cut by count and bytes.
 
@@ -28,14 +28,16 @@ def extract_batches(
         context: The migration.
         record_range: The range.
         watch: Is shown the records as the source holds them.
+        repairs: What stands for records of the source; None takes what the state has.
 
     Raises:
         SourceChangedError: Records of the manifest are gone from the source; names them.
     """
     name = context.migration.source_collection
-    pages = _read(context, record_range)
+    pages = read_records(context, record_range)
     waiting = set(record_range.ids)
-    repairs = read_repairs(context.state.repairs(record_range.key))
+    if repairs is None:
+        repairs = read_repairs(context.state.repairs(record_range.key))
     for page in timed(pages, context, record_range.key, "extract"):
         for part in cut(_planned(page, waiting), context.page_count, context.migration.options.batch_bytes):
             unpacked = unpack(part, context.source_layout)
@@ -52,8 +54,11 @@ def extract_batches(
         )
 
 
-def _read(context: MigrationContext, record_range: RecordRange) -> Iterator[RecordBatch]:
-    """Read a range by key; where other records lie between its first and last, by the ids that are planned."""
+def read_records(context: MigrationContext, record_range: RecordRange) -> Iterator[RecordBatch]:
+    """Yield a range's records as the source holds them: by key, or by id where other records lie between them.
+
+    By key, records come as well that are not of the range's ids.
+    """
     name, count = context.migration.source_collection, context.page_count
     if not (context.manifest.is_narrowed or record_range.is_listed):
         return context.source.read_range(name, record_range, count)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 from pydantic import ValidationError as PydanticValidationError
 
-from rag_migration_pipeline.arrow import reading_errors
+from rag_migration_pipeline.arrow import reading_errors, text_array
 from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.errors import (
     CollectionExistsError,
@@ -44,6 +44,7 @@ class RangeEntry:
     """One range as the manifest stores it; ids are texts of `records.id_text`, the ids themselves are in Parquet.
 
     Attributes:
+        ordinal: Position among all ranges, from 0: its row group in the file of ids.
         is_listed: See `RecordRange.is_listed`.
     """
 
@@ -73,6 +74,7 @@ class Manifest:
         ids_digest: Digest of all source ids in order; with the plan digest, what was planned.
         plan: Verdicts and what else was planned; empty in manifests of before there were any.
         is_narrowed: Whether ids were left out because the filter takes no such records; then ranges are read by id.
+        next_number: Number in the key of the next range that is added; 0 stands for the number of ranges.
     """
 
     version: int
@@ -91,6 +93,7 @@ class Manifest:
     ranges: tuple[RangeEntry, ...]
     plan: PlanFacts = field(default_factory=PlanFacts)
     is_narrowed: bool = False
+    next_number: int = 0
 
     def entry(self, key: str) -> RangeEntry:
         """Return the range with this partition key.
@@ -153,15 +156,14 @@ def _first_problem(error: PydanticValidationError) -> str:
 def store_manifest(
     state: StateFolder,
     manifest: Manifest,
-    ids: Sequence[RecordId],
+    ids: Iterable[Sequence[RecordId]],
     known: Iterable[RecordId],
     left: Iterable[RecordId],
 ) -> None:
-    """Store the ids first and the manifest last: its rename is the commit point."""
-    size = manifest.ranges[0].count if manifest.ranges else 1
-    write_atomically(state.ids(manifest.generation), lambda path: _write_ids(path, ids, size))
+    """Store the ids of each range first and the manifest last: its rename is the commit point."""
+    write_atomically(state.ids(manifest.generation), lambda path: _write_ids(path, ids))
     for path, others in ((state.known(manifest.generation), known), (state.left(manifest.generation), left)):
-        write_atomically(path, partial(_write_ids, ids=sorted(others, key=id_text), row_group_count=50_000))
+        write_atomically(path, partial(_write_ids, parts=[sorted(others, key=id_text)]))
     write_atomically(state.manifest, lambda path: _write_bytes(path, _CODEC.dump_json(manifest, indent=1)))
 
 
@@ -169,10 +171,13 @@ def _write_bytes(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _write_ids(path: Path, ids: Sequence[RecordId], row_group_count: int) -> None:
+def _write_ids(path: Path, parts: Iterable[Sequence[RecordId]]) -> None:
     """Write ids with one row group per range, so that a range reads only its own."""
-    texts = [id_text(record_id).encode("utf-8", "surrogatepass") for record_id in ids]
-    pq.write_table(pa.table({"id": pa.array(texts, pa.large_binary())}), path, row_group_size=row_group_count)
+    schema = pa.schema([("id", pa.large_binary())])
+    with pq.ParquetWriter(path, schema) as writer:
+        for ids in parts:
+            table = pa.table([text_array(map(id_text, ids))], schema=schema)
+            writer.write_table(table, row_group_size=max(1, len(ids)))
 
 
 def read_known_ids(state: StateFolder, manifest: Manifest) -> list[RecordId]:

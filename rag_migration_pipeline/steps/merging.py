@@ -4,19 +4,17 @@ Belongs here: receipts, sightings and counts of the whole range, and taking away
 more. Does not belong here: carrying records (the steps before), what is to be done (``steps/pending.py``).
 """
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.quarantine import read_quarantine_if_any
 from rag_migration_pipeline.receipts import Receipt, join_receipts, read_receipt
-from rag_migration_pipeline.records import RecordId, id_text
+from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.sightings import Fate, Sightings, join_sightings, read_sightings
-from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.pending import Pending
-from rag_migration_pipeline.steps.repairs import read_repairs
+from rag_migration_pipeline.steps.targets import written_under
 from rag_migration_pipeline.steps.task import RangeTask
 
 SHOWN = 10
@@ -36,7 +34,9 @@ def merged(context: MigrationContext, task: RangeTask, part: Receipt, seen: Sigh
     earlier = read_receipt(context.state.receipt(task.key))
     known = read_sightings(context.state.sightings(task.key))
     assert known is not None  # see `open_task`
-    receipt = join_receipts([earlier.without(written_for(context.state, task.key, task.pending.touched)), part])
+    receipt = join_receipts(
+        [earlier.without(set(written_under(context.state, task.key, task.pending.touched).values())), part]
+    )
     sightings = join_sightings([known.without(task.pending.touched), seen])
     quarantine = read_quarantine_if_any(context.state.quarantine(task.key))
     is_compared = all(item.counts.get("compared", 0) == len(item) for item in (earlier, part))
@@ -50,25 +50,6 @@ def merged(context: MigrationContext, task: RangeTask, part: Receipt, seen: Sigh
     return replace(receipt, counts=counts), sightings
 
 
-def written_for(state: StateFolder, range_key: str, ids: Collection[RecordId]) -> set[RecordId]:
-    """Return the ids in the target under which records of a range were written.
-
-    Args:
-        state: The migration's state.
-        range_key: The range, which has a receipt and sightings.
-        ids: The records, as the source names them.
-    """
-    known = read_sightings(state.sightings(range_key))
-    if known is None or not ids:
-        return set()
-    wanted = {known.source_ids[row] for row, record_id in enumerate(known.ids) if record_id in ids}
-    receipt = read_receipt(state.receipt(range_key))
-    found = {target for source, target in zip(receipt.source_ids, receipt.ids, strict=True) if source in wanted}
-    repairs = read_repairs(state.repairs(range_key))
-    targets = (repairs.target_ids[row] for source, row in repairs.rows.items() if source in wanted)
-    return found | {target for target in targets if target is not None}
-
-
 def take_away(context: MigrationContext, task: RangeTask, part: Receipt) -> int:
     """Delete what has no owner any more from the target, and see to it that it is gone; return how many there were.
 
@@ -80,7 +61,8 @@ def take_away(context: MigrationContext, task: RangeTask, part: Receipt) -> int:
     pending = task.pending or Pending()
     written = set(part.ids)
     doomed = [i for i in (*pending.delete, *pending.stale) if i not in written]
-    kept = written_for(context.state, task.key, pending.touched) - written - set(doomed) if not task.is_whole else set()
+    before = {} if task.is_whole else written_under(context.state, task.key, pending.touched)
+    kept = set(before.values()) - written - set(doomed)
     if kept:
         Journal(context.state, task.key).note(sorted(kept, key=id_text))
     if not doomed:

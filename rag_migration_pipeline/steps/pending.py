@@ -3,10 +3,11 @@
 Belongs here: the file that says so. Does not belong here: finding out what changed (``steps/changes.py``), which
 records a run carries (``steps/task.py``), joining what was done with what there was (``steps/merging.py``).
 
-An Arrow file per range, beside its receipt: a row per id, with what is to be done: ``load`` (id as the source names it:
-carry the record once more), ``gone`` (likewise: the source no longer has it), ``delete`` (id as the target names it:
-take it away), ``stale`` (likewise: take it away if what it was written for is not written under it any more). The
-schema's metadata name the generation; a file of another one says nothing.
+An Arrow file per range, beside its receipt: a row per id, with what is to be done: ``load`` (id as the source names
+it: carry the record once more), ``changed`` (likewise; the source has another record now, so that a repair of the old
+one no longer counts), ``gone`` (likewise: the source no longer has it), ``delete`` (id as the target names it: take it
+away), ``stale`` (likewise: take it away if what it was written for is not written under it any more). The schema's
+metadata name the generation; a file of another one says nothing.
 """
 
 from collections.abc import Sequence
@@ -27,13 +28,15 @@ class Pending:
     """What of a range is to be done again; see the module for the ids.
 
     Attributes:
-        load: Records to be carried, new ones or once more.
+        load: Records to be carried that are new, or that failed the last time.
+        changed: Records to be carried once more, because they are other in the source.
         gone: Records that the source no longer has.
         delete: Records to be taken away from the target.
         stale: Records to be taken away unless they are written again.
     """
 
     load: Sequence[RecordId] = ()
+    changed: Sequence[RecordId] = ()
     gone: Sequence[RecordId] = ()
     delete: Sequence[RecordId] = ()
     stale: Sequence[RecordId] = ()
@@ -41,10 +44,10 @@ class Pending:
     @property
     def touched(self) -> frozenset[RecordId]:
         """The records of the source of which what is known no longer holds."""
-        return frozenset((*self.load, *self.gone))
+        return frozenset((*self.load, *self.changed, *self.gone))
 
 
-NAMES = ("load", "gone", "delete", "stale")
+NAMES = ("load", "changed", "gone", "delete", "stale")
 
 
 def write_pending(state: StateFolder, range_key: str, generation: int, pending: Pending) -> None:

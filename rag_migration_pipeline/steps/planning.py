@@ -39,6 +39,7 @@ from rag_migration_pipeline.steps.manifest import (
     proven_keys,
     read_known_ids,
     read_left_ids,
+    read_range_ids,
     store_manifest,
 )
 from rag_migration_pipeline.steps.new_ids import new_ids
@@ -60,12 +61,26 @@ MAX_PASSES = 5
 
 
 def make_manifest(
-    migration: Migration, source: VectorStore, target: VectorStore, state: StateFolder, emit: EventSink
+    migration: Migration,
+    source: VectorStore,
+    target: VectorStore,
+    state: StateFolder,
+    emit: EventSink,
+    *,
+    fresh: bool = False,
 ) -> Manifest:
     """Return the migration's manifest: the stored one, or a new one, planned, checked and stored.
 
     A stored manifest is taken up as it is, so that ranges never move, unless all its ranges are proven and the
     source's ids have changed since: then a new generation is cut, which copies everything again, idempotently.
+
+    Args:
+        migration: The migration.
+        source: Its source store.
+        target: Its target store.
+        state: Its state.
+        emit: Takes the event.
+        fresh: Cut a new generation whatever there is.
 
     Raises:
         SourceChangedError: The source's ids do not hold still.
@@ -74,10 +89,10 @@ def make_manifest(
     """
     with state.planning_lock():  # two starts at once must end with one manifest
         stored = open_manifest(state, migration) if state.manifest.exists() else None
-        if stored is not None and not _is_finished(state, stored):
+        if stored is not None and not fresh and not is_finished(state, stored):
             return _announce(stored, migration, emit, is_resumed=True)
         listing = list_selected(migration, source)
-        if stored is not None and stored.ids_digest == digest_ids(listing.ids):
+        if stored is not None and not fresh and _has_the_same_ids(state, stored, listing.ids):
             return _announce(stored, migration, emit, is_resumed=True)
         manifest = _plan_and_store(migration, source, target, state, listing, stored)
     return _announce(manifest, migration, emit, is_resumed=False)
@@ -186,7 +201,8 @@ def _plan_and_store(
         raise refusal
     if previous is not None:
         carry_repairs(state, previous.plan_digest, _unpacked_ids(draft.manifest, listing))
-    store_manifest(state, draft.manifest, listing.ids, draft.known, draft.left)
+    parts = (listing.ids[entry.offset : entry.offset + entry.count] for entry in draft.manifest.ranges)
+    store_manifest(state, draft.manifest, parts, draft.known, draft.left)
     return draft.manifest
 
 
@@ -342,10 +358,19 @@ def _cut(
     )
 
 
-def _is_finished(state: StateFolder, manifest: Manifest) -> bool:
+def _has_the_same_ids(state: StateFolder, manifest: Manifest, ids: Sequence[RecordId]) -> bool:
+    """Return whether a manifest is of these ids, in whatever order."""
+    if manifest.ids_digest == digest_ids(ids):
+        return True
+    planned = {i for entry in manifest.ranges for i in read_range_ids(state, manifest, entry.key).ids}
+    return len(ids) == manifest.count and planned == set(ids)
+
+
+def is_finished(state: StateFolder, manifest: Manifest) -> bool:
     """Return whether the whole was proven (or contradicted) under this manifest, and no range is to be loaded."""
     if not state.report.exists():
         return False
     with staging_errors(state.report):
         report = json.loads(state.report.read_bytes())
-    return report.get("plan") == manifest.plan_digest and len(proven_keys(state, manifest)) == len(manifest.ranges)
+    is_of_it = report.get("plan") == manifest.plan_digest and report.get("generation", -1) in (-1, manifest.generation)
+    return is_of_it and len(proven_keys(state, manifest)) == len(manifest.ranges)

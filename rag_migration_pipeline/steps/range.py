@@ -33,7 +33,7 @@ def migrate_range(context: MigrationContext, range_key: str) -> Receipt:
     task = open_task(context.state, context.manifest, range_key)
     quarantine, watch = RangeQuarantine(context, task), Watch()
     with quarantine.stored():
-        extracted = extract_batches(context, task.record_range, watch)
+        extracted = extract_batches(context, task.record_range, watch, task.repairs)
         taken = filter_batches(extracted, parse_filter(context.migration.options.filter), watch)
         given = quarantine.following(transformed(context, range_key, taken, quarantine.set_aside))
         loaded = quarantine.answered(load_batches(context, range_key, given, is_whole=task.is_whole))

@@ -57,6 +57,12 @@ class Repairs:
         """The ids under which the target was given them."""
         return [] if self.stored is None else self.stored.target_ids
 
+    def without(self, source_ids: Collection[RecordId]) -> "Repairs":
+        """Return the repairs without those of these records."""
+        if self.stored is None or not any(record_id in self.rows for record_id in source_ids):
+            return self
+        return Repairs(self.stored.take([row for record_id, row in self.rows.items() if record_id not in source_ids]))
+
     def put_in(self, batch: RecordBatch) -> RecordBatch:
         """Return a batch that was read, with the repaired records in the place of those that they stand for."""
         rows = [self.rows[record_id] for record_id in batch.ids if record_id in self.rows] if self.rows else []

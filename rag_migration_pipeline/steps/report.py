@@ -4,7 +4,7 @@ Belongs here: the proof of the whole and its report. Does not belong here: the c
 (``steps/validate.py``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +14,15 @@ import numpy.typing as npt
 import orjson
 
 from rag_migration_pipeline.digests import digest_contents, digest_vectors, sketch_vectors, sketches_differ
-from rag_migration_pipeline.errors import ManifestError, ValidationError
+from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import Metric, RecordBatch, RecordId, SparseColumn, id_text
 from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.state import write_atomically
-from rag_migration_pipeline.steps.context import MigrationContext
-from rag_migration_pipeline.steps.journal import Journal, settle_generations
-from rag_migration_pipeline.steps.manifest import proven_keys, read_left_ids
+from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
+from rag_migration_pipeline.steps.journal import Journal, noted_ids, settle_generations
+from rag_migration_pipeline.steps.manifest import read_left_ids
 from rag_migration_pipeline.steps.rollback import written_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
@@ -51,6 +51,8 @@ class Report:
         target_collection: The target collection, under the name that it has there.
         contradicted: Keys of the ranges in which something is missing or changed; their receipts are withdrawn.
         notes: What the proof does not contradict and a user of the target should know, one sentence each.
+        generation: The manifest's; -1 in reports of versions before it was noted.
+        unread: Written records that were not read again, because an earlier proof covers them.
     """
 
     migration: str
@@ -73,6 +75,8 @@ class Report:
     target_collection: str = ""
     contradicted: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    generation: int = -1
+    unread: int = 0
 
     def to_json(self) -> bytes:
         """Return the report as indented JSON, with at most `NAMED` ids of each kind."""
@@ -90,21 +94,29 @@ class Report:
         return orjson.dumps(facts, option=orjson.OPT_INDENT_2)
 
 
-def prove_collection(context: MigrationContext) -> Report:
+def prove_collection(context: MigrationContext, only: Collection[str] | None = None) -> Report:
     """Finish loading, read the whole target back range by range, compare it with the receipts, and store the report.
+
+    Args:
+        context: The migration, all ranges of which are proven.
+        only: The ranges to read back, where an earlier proof covers the others; None reads all, and so does a target
+            that holds another number of records than it should.
 
     Raises:
         ManifestError: Ranges have no receipt yet; names them.
         ValidationError: Something is missing, extra or changed; carries the report. The report is stored all the same.
         RecordRejectedError: All ranges together set more records aside than max_rejected allows; the report is stored.
     """
-    _refuse_unproven(context)
+    refuse_unproven(context)
     context.target.finish_loading(context.migration.target_collection)
+    outside = {*context.known_ids, *read_left_ids(context.state, context.manifest)}
+    if only is not None and not _adds_up(context, outside):
+        only = None
     counts: dict[str, int] = {}
     parts: list[Findings] = []
     contradicted: list[str] = []
     account = QuarantineAccount(context)
-    outside = {*context.known_ids, *read_left_ids(context.state, context.manifest)}
+    unread = 0
     for entry in context.manifest.ranges:
         receipt = read_receipt(context.state.receipt(entry.key))
         refuse_unaccounted(context, entry.key, receipt.counts, entry.count)
@@ -113,13 +125,15 @@ def prove_collection(context: MigrationContext) -> Report:
         for name, value in receipt.counts.items():
             counts[name] = counts.get(name, 0) + value
         counts[_HIDDEN] = counts.get(_HIDDEN, 0) + _count_hidden(context, receipt)
-        if context.migration.options.validate_target is Validation.FULL:
+        is_read = only is None or entry.key in only
+        unread += 0 if is_read else len(receipt)
+        if is_read and context.migration.options.validate_target is Validation.FULL:
             found = compare_with_receipt(context, receipt)
             parts.append(found)
             if not found.is_clean:
                 contradicted.append(entry.key)
     report = _make_report(context, counts, total_findings(parts), outside, account)
-    report = replace(report, contradicted=tuple(contradicted))
+    report = replace(report, contradicted=tuple(contradicted), unread=unread)
     for key in contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
         Journal(context.state, key).withdraw_receipt()
@@ -208,8 +222,10 @@ def _make_report(
     validation = context.migration.options.validate_target
     is_counted = validation is not Validation.NONE
     is_odd = target_count != written - len(findings.missing) + len(outside)
+    stale = 0
     if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
-        findings = total_findings([findings, _find_extra(context, outside, account, is_odd=is_odd)])
+        found, stale = _find_extra(context, outside, account, is_odd=is_odd)
+        findings = total_findings([findings, found])
     return Report(
         migration=context.migration.name,
         identity=context.manifest.identity,
@@ -221,7 +237,7 @@ def _make_report(
         filtered=counts.get("filtered", 0),
         skipped=counts.get("skipped", 0),
         rejected=counts.get("rejected", 0),
-        left_over=len(outside.difference(context.known_ids)),
+        left_over=len(outside.difference(context.known_ids)) + stale,
         target_count=target_count,
         source_count=context.source.count(context.migration.source_collection),
         validation=validation.value,
@@ -230,6 +246,7 @@ def _make_report(
         rejections={id_text(item.record_id): item.reason for item in account.rejections[:NAMED]},
         target_collection=context.migration.target_collection,
         notes=_notes(context, counts),
+        generation=context.manifest.generation,
     )
 
 
@@ -253,15 +270,18 @@ def _notes(context: MigrationContext, counts: dict[str, int]) -> tuple[str, ...]
 
 def _find_extra(
     context: MigrationContext, outside: set[RecordId], account: QuarantineAccount, *, is_odd: bool
-) -> Findings:
+) -> tuple[Findings, int]:
     """Name the ids that no receipt knows and that were not there before, and those that come twice or are gone.
 
-    Of a record that was set aside the target may hold what an earlier run wrote.
+    Of a record that was set aside, or is written under another id now, the target may hold what an earlier run wrote.
+
+    Returns:
+        What was found, and how many records the migration wrote once and claims no more.
     """
     expected = set(outside)
     for entry in context.manifest.ranges:
         expected.update(read_receipt(context.state.receipt(entry.key)).ids)
-    set_aside = set(account.target_ids)
+    set_aside = account.target_ids | noted_ids(context.state)  # written once, and claimed by no receipt any more
     if account.has_unnamed:
         set_aside |= written_ids(context.state, context.manifest)
     allowed = expected | set_aside
@@ -278,19 +298,15 @@ def _find_extra(
         changed["(count)"] = "the store counts other records than it lists"
     is_full = context.migration.options.validate_target is Validation.FULL  # the comparison has named the missing
     missing = () if is_full else tuple(sorted(map(id_text, gone - outside)))
-    return Findings(0, missing, tuple(extra), changed)
+    return Findings(0, missing, tuple(extra), changed), len(seen & set_aside - expected)
 
 
-def _refuse_unproven(context: MigrationContext) -> None:
-    done = set(proven_keys(context.state, context.manifest))
-    missing = [entry.key for entry in context.manifest.ranges if entry.key not in done]
-    if missing:
-        raise ManifestError(
-            f"{len(missing)} of {len(context.manifest.ranges)} ranges of migration {context.migration.name!r} are not "
-            f"loaded yet: {', '.join(missing[:10])}.",
-            todo=f"Launch these partitions of loaded_ranges, or run the job {context.migration.name}__migrate.",
-            ranges=missing,
-        )
+def _adds_up(context: MigrationContext, outside: set[RecordId]) -> bool:
+    """Return whether the target holds as many records as the receipts say, and those that were there before."""
+    owned = set(outside)
+    for entry in context.manifest.ranges:
+        owned.update(read_receipt(context.state.receipt(entry.key)).ids)
+    return context.target.count(context.migration.target_collection) == len(owned)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -22,9 +22,9 @@ from rag_migration_pipeline.quarantine import (
 )
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
 from rag_migration_pipeline.sightings import read_sightings
+from rag_migration_pipeline.spec import is_over
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch
-from rag_migration_pipeline.steps.repairs import read_repairs
 from rag_migration_pipeline.steps.task import RangeTask
 from rag_migration_pipeline.stores.screening import STAGE as LOAD
 
@@ -49,7 +49,7 @@ class RangeQuarantine:
         self._touched = frozenset[RecordId]() if task.pending is None else task.pending.touched
         self._is_whole = task.is_whole
         self._parts: list[SetAsideRecords] = []
-        self._repairs = read_repairs(context.state.repairs(task.key))
+        self._repairs = task.repairs
         self._waiting: deque[RecordBatch] = deque()
 
     def set_aside(self, records: RecordBatch, rejections: Sequence[Rejection]) -> None:
@@ -147,7 +147,7 @@ def refuse_rejections(context: MigrationContext, range_key: str, rejections: Seq
         RecordRejectedError: Names the records, the reasons and the quarantine file.
     """
     planned = context.manifest.entry(range_key).count
-    if not is_over_budget(len(rejections), planned, context.migration.options.max_rejected):
+    if not is_over(len(rejections), planned, context.migration.options.max_rejected):
         return
     raise RecordRejectedError(
         f"range {range_key}: {len(rejections)} of {planned} records were set aside, "
@@ -211,9 +211,7 @@ class QuarantineAccount:
     @property
     def is_over_budget(self) -> bool:
         """Whether all ranges together set more aside than allowed."""
-        return is_over_budget(
-            len(self.rejections), self._context.manifest.count, self._context.migration.options.max_rejected
-        )
+        return is_over(len(self.rejections), self._context.manifest.count, self._context.migration.options.max_rejected)
 
     def refuse_over_budget(self) -> None:
         """Fail the proof of the whole if all ranges together set more aside than allowed.
@@ -236,12 +234,6 @@ def stored_rejections(context: MigrationContext, range_key: str) -> list[Rejecti
     """Return who is in a range's quarantine file; ids as the source names them."""
     stored = read_quarantine_if_any(context.state.quarantine(range_key))
     return [] if stored is None else stored.rejections
-
-
-def is_over_budget(rejected: int, planned: int, max_rejected: float) -> bool:
-    """Return whether more records were set aside than allowed: an int counts records, a float is a share."""
-    allowed = max_rejected * planned if isinstance(max_rejected, float) else max_rejected
-    return rejected > allowed
 
 
 def named(rejections: Sequence[Rejection]) -> str:

@@ -7,9 +7,11 @@ something is pending (``steps/pending.py``).
 from dataclasses import dataclass, replace
 
 from rag_migration_pipeline.records import RecordRange
+from rag_migration_pipeline.sightings import read_sightings
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.steps.manifest import Manifest, read_range_ids
 from rag_migration_pipeline.steps.pending import Pending, read_pending
+from rag_migration_pipeline.steps.repairs import Repairs, read_repairs
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,13 @@ class RangeTask:
 
     Attributes:
         record_range: The records to carry: the whole range, or those that are pending.
+        repairs: The repaired records that stand for records of the source.
         pending: What is pending, or None.
         is_whole: Whether the whole range is carried; then nothing of what was known before holds.
     """
 
     record_range: RecordRange
+    repairs: Repairs
     pending: Pending | None = None
     is_whole: bool = True
 
@@ -42,8 +46,15 @@ def open_task(state: StateFolder, manifest: Manifest, range_key: str) -> RangeTa
     """
     whole = read_range_ids(state, manifest, range_key)
     pending = read_pending(state, range_key, manifest.generation)
-    if pending is None or not state.receipt(range_key).exists() or not state.sightings(range_key).exists():
-        return RangeTask(whole, pending)
-    wanted = set(pending.load)
+    repairs = read_repairs(state.repairs(range_key))
+    seen = None if pending is None else read_sightings(state.sightings(range_key))
+    if pending is None or seen is None:
+        return RangeTask(whole, repairs, pending)
+    changed = set(pending.changed)
+    pairs = zip(seen.ids, seen.source_ids, strict=True)
+    repairs = repairs.without({source_id for record_id, source_id in pairs if record_id in changed})
+    if not state.receipt(range_key).exists():
+        return RangeTask(whole, repairs, pending)
+    wanted = {*pending.load, *pending.changed}
     ids = [record_id for record_id in whole.ids if record_id in wanted]
-    return RangeTask(replace(whole, ids=ids, is_listed=True), pending, is_whole=False)
+    return RangeTask(replace(whole, ids=ids, is_listed=True), repairs, pending, is_whole=False)

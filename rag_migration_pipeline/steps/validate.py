@@ -14,6 +14,7 @@ import numpy as np
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.events import RangeProven
 from rag_migration_pipeline.payloads import encode
+from rag_migration_pipeline.quarantine import write_quarantine
 from rag_migration_pipeline.receipts import Receipt, join_receipts, make_receipt, write_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
 from rag_migration_pipeline.sightings import Fate, Watch, write_sightings
@@ -165,6 +166,8 @@ def prove_range(
     if len(seen) == entry.count:
         write_sightings(context.state.sightings(task.key), seen)
     write_receipt(context.state.receipt(task.key), receipt)
+    if task.pending is not None:
+        write_quarantine(context.state.repairs(task.key), task.repairs.stored)
     Journal(context.state, task.key).settle(receipt.ids)
     settle_pending(context.state, task.key)
     context.emit(RangeProven(context.migration.name, task.key, len(part)))

@@ -19,7 +19,7 @@ GROUND = frozenset(
 CORE = frozenset(
     {"spec", "plan", "verdicts", "vector_choice", "inference", "target_fields", "settings"}
     | {"ids", "mapping", "envelope"}
-    | {"arrow", "digests", "quarantine", "receipts"}
+    | {"arrow", "digests", "quarantine", "receipts", "sightings"}
 )
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""

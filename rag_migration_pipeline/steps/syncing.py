@@ -1,0 +1,201 @@
+"""Syncing: the next generation of a proven migration, in which only what changed is to be done.
+
+Belongs here: which ids belong to whom now, what is pending in each range, what forbids it. Does not belong here:
+finding out what changed (``steps/changes.py``), how ranges are cut (``steps/recutting.py``), doing it
+(``steps/range.py``), the first generation (``steps/planning.py``).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from rag_migration_pipeline.digests import digest_ids
+from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChangedError
+from rag_migration_pipeline.events import ManifestMade
+from rag_migration_pipeline.plan import refuse_conflicts
+from rag_migration_pipeline.receipts import read_receipt
+from rag_migration_pipeline.records import RecordId, id_text
+from rag_migration_pipeline.sightings import read_sightings
+from rag_migration_pipeline.spec import Deletes, is_over
+from rag_migration_pipeline.steps.changes import Changes
+from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
+from rag_migration_pipeline.steps.journal import noted_ids
+from rag_migration_pipeline.steps.manifest import Manifest, read_known_ids, read_left_ids, store_manifest
+from rag_migration_pipeline.steps.pending import Pending, write_pending
+from rag_migration_pipeline.steps.recutting import cut_anew, first_number
+from rag_migration_pipeline.steps.targets import taken_of, targets_of, written_under
+
+SHOWN = 10
+
+
+def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
+    """Store the next generation of a migration, with what is pending in it, and return its manifest.
+
+    Nothing is stored where something forbids it.
+
+    Args:
+        context: The migration, all ranges of which are proven.
+        changes: What is other in the source.
+
+    Raises:
+        ManifestError: Ranges are not proven yet: what was pending in them would be forgotten.
+        SchemaCompatibilityError: New records would meet others in the target.
+        ConflictError: Ids of others are in the target, and the conflict policy forbids writing them.
+        SourceChangedError: More records would be deleted than ``max_deletes`` allows.
+    """
+    refuse_unproven(context)
+    with context.state.planning_lock():
+        owners = _Owners(context, changes)
+        owners.refuse_meetings()
+        foreign = owners.foreign()
+        ranges = cut_anew(context, changes)
+        pending = {item.key: owners.pending_in(item.key, item.added) for item in ranges}
+        doomed = {record_id for item in pending.values() for record_id in item.delete}
+        _refuse_many(context, len(doomed))
+        known = (set(read_known_ids(context.state, context.manifest)) | foreign) - doomed
+        left = owners.left() - doomed
+        ids = [record_id for item in ranges for record_id in item.ids]
+        manifest = replace(
+            context.manifest,
+            generation=context.manifest.generation + 1,
+            known_count=len(known),
+            left_count=len(left),
+            count=len(ids),
+            ids_digest=digest_ids(ids),
+            ranges=tuple(item.entry for item in ranges),
+            next_number=first_number(context.manifest) + sum(not item.is_kept for item in ranges),
+        )
+        for key, item in pending.items():
+            if item.touched:
+                write_pending(context.state, key, manifest.generation, item)
+        store_manifest(context.state, manifest, [item.ids for item in ranges], known, left)
+    context.emit(ManifestMade(context.migration.name, len(manifest.ranges), manifest.count, is_resumed=False))
+    return manifest
+
+
+@dataclass(frozen=True)
+class _Owners:
+    """Which ids of the target belong to whom, before and after what changed is carried.
+
+    All ids of records are as the source names them.
+    """
+
+    context: MigrationContext
+    changes: Changes
+
+    @cached_property
+    def before(self) -> Mapping[str, Mapping[RecordId, RecordId]]:
+        """Range -> record that changed or went -> id under which it was written."""
+        keys = self.changes.changed.keys() | self.changes.gone.keys()
+        state = self.context.state
+        return {
+            key: written_under(state, key, {*self.changes.changed.get(key, ()), *self.changes.gone.get(key, ())})
+            for key in keys
+        }
+
+    @cached_property
+    def others(self) -> set[RecordId]:
+        """Ids of the records that stay as they are."""
+        ids: set[RecordId] = set()
+        for entry in self.context.manifest.ranges:
+            ids.update(read_receipt(self.context.state.receipt(entry.key)).ids)
+        return ids.difference(*(pairs.values() for pairs in self.before.values()))
+
+    @cached_property
+    def after(self) -> Mapping[RecordId, RecordId]:
+        """Record that is new or changed -> id that it will have."""
+        listing = self.changes.listing
+        of_all = dict(zip(listing.ids, listing.originals, strict=False))
+        originals = {record_id: of_all.get(record_id, record_id) for record_id in self.changes.added}
+        for key, ids in self.changes.changed.items():
+            seen = read_sightings(self.context.state.sightings(key))
+            of_range = {} if seen is None else dict(zip(seen.ids, seen.source_ids, strict=True))
+            originals |= {record_id: of_range.get(record_id, of_all.get(record_id, record_id)) for record_id in ids}
+        targets = targets_of(self.context, originals)
+        meeting = self._meeting(targets)
+        if meeting and self.context.migration.options.filter is not None:
+            taken = taken_of(self.context, meeting)
+            targets = {i: target for i, target in targets.items() if i in taken or i not in set(meeting)}
+        return targets
+
+    def _meeting(self, targets: Mapping[RecordId, RecordId]) -> list[RecordId]:
+        """Return the records whose id another one has or will have."""
+        times = Counter(targets.values())
+        return [record_id for record_id, target in targets.items() if times[target] > 1 or target in self.others]
+
+    def refuse_meetings(self) -> None:
+        """Refuse records that would meet in the target."""
+        meeting = self._meeting(self.after)
+        if meeting:
+            shown = ", ".join(f"{id_text(i)!r} -> {id_text(self.after[i])}" for i in meeting[:SHOWN])
+            raise SchemaCompatibilityError(
+                f"{len(meeting)} new or changed records would get an id in the target that another one has: {shown}.",
+                todo="Give them other ids at the source, or filter them out.",
+            )
+
+    def foreign(self) -> set[RecordId]:
+        """Return the ids of others that are in the target and that new records would get.
+
+        Raises:
+            ConflictError: The conflict policy forbids writing them.
+        """
+        context = self.context
+        ours = self.others | noted_ids(context.state) | set(read_left_ids(context.state, context.manifest))
+        ours = ours.union(*(pairs.values() for pairs in self.before.values()))
+        known = set(read_known_ids(context.state, context.manifest))
+        candidates = [i for i in self.after.values() if i not in ours and i not in known]
+        found = _there(context, candidates)
+        policy = context.migration.options.conflict
+        wanted = set(self.after.values())
+        refuse_conflicts(wanted, (known | found) & wanted, policy, context.migration)
+        return found
+
+    def pending_in(self, key: str, added: Sequence[RecordId]) -> Pending:
+        """Return what is to be done in a range."""
+        changed, gone = self.changes.changed.get(key, ()), self.changes.gone.get(key, ())
+        before = self.before.get(key, {})
+        mirrors = self.context.migration.options.deletes is Deletes.MIRROR
+        delete = [before[i] for i in gone if i in before and self._is_free(before[i], i)] if mirrors else []
+        stale = [
+            before[i]
+            for i in changed
+            if i in before and self._is_free(before[i], i) and (mirrors or self.after.get(i, before[i]) != before[i])
+        ]
+        return Pending(added, changed, gone, delete, stale)
+
+    def _is_free(self, target: RecordId, record_id: RecordId) -> bool:
+        """Return whether nobody but this record has that id in the target, or will have it."""
+        return target not in self.others and self._owner_after.get(target, record_id) == record_id
+
+    @cached_property
+    def _owner_after(self) -> Mapping[RecordId, RecordId]:
+        return {target: record_id for record_id, target in self.after.items()}
+
+    def left(self) -> set[RecordId]:
+        """Return the ids that the migration wrote for records that it no longer has, and that nobody has now."""
+        left = set(read_left_ids(self.context.state, self.context.manifest))
+        for key, ids in self.changes.gone.items():
+            left |= {self.before[key][record_id] for record_id in ids if record_id in self.before[key]}
+        left -= self.others | self._owner_after.keys()
+        noted = noted_ids(self.context.state) - left - self.others - self._owner_after.keys()
+        return left | _there(self.context, list(noted))
+
+
+def _there(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:
+    """Return which of these ids the target has."""
+    size, name = context.target.capabilities.page_count, context.migration.target_collection
+    pages = (ids[start : start + size] for start in range(0, len(ids), size))
+    return {record_id for page in pages for record_id in context.target.fetch_contents(name, page).ids}
+
+
+def _refuse_many(context: MigrationContext, count: int) -> None:
+    allowed = context.migration.options.max_deletes
+    written = sum(entry.count for entry in context.manifest.ranges)
+    if is_over(count, written, allowed):
+        raise SourceChangedError(
+            f"{count} of {written} records are gone from {context.source.address}, collection "
+            f"{context.migration.source_collection!r}, and would be deleted from the target; max_deletes allows "
+            f"{allowed:g}{' of them' if isinstance(allowed, float) else ''}.",
+            todo="Find out whether the source lost them by mistake; else raise max_deletes, or set deletes to keep.",
+        )

@@ -1,0 +1,81 @@
+"""Targets: which id in the target a record of the source has or will have.
+
+Belongs here: reading that off receipts, and working it out for records that are yet to be carried. Does not belong
+here: how an id is written in a target (``ids.py``), the ids of all records before the first write
+(``steps/new_ids.py``).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from rag_migration_pipeline.envelope import unpack
+from rag_migration_pipeline.filters import parse_filter
+from rag_migration_pipeline.filters.meaning import select_rows
+from rag_migration_pipeline.receipts import read_receipt
+from rag_migration_pipeline.records import RecordId
+from rag_migration_pipeline.sightings import read_sightings
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.repairs import read_repairs
+from rag_migration_pipeline.steps.transform import transform_batch
+
+
+def written_under(state: StateFolder, range_key: str, ids: Collection[RecordId]) -> dict[RecordId, RecordId]:
+    """Return the ids in the target under which records of a range were written; those that were not are left out.
+
+    Args:
+        state: The migration's state.
+        range_key: The range, which has a receipt and sightings.
+        ids: The records, as the source names them.
+    """
+    seen = read_sightings(state.sightings(range_key)) if ids else None
+    if seen is None:
+        return {}
+    receipt = read_receipt(state.receipt(range_key))
+    targets = dict(zip(receipt.source_ids, receipt.ids, strict=True))
+    repairs = read_repairs(state.repairs(range_key))
+    for source_id, row in repairs.rows.items():  # a repaired record may have got another name
+        booked = repairs.target_ids[row]
+        if booked is not None:
+            targets[source_id] = booked
+    pairs = zip(seen.ids, seen.source_ids, strict=True)
+    return {stored: targets[source] for stored, source in pairs if stored in ids and source in targets}
+
+
+def targets_of(context: MigrationContext, originals: Mapping[RecordId, RecordId]) -> dict[RecordId, RecordId]:
+    """Return the ids in the target that records will have; those that a filter or a mapping leaves out may be missing.
+
+    Where a mapping sets the ids, the records are read; otherwise the ids alone decide, and the filter is not asked.
+
+    Args:
+        context: The migration.
+        originals: The records, as the source names them -> as they were named before an earlier migration packed them.
+
+    Raises:
+        SchemaCompatibilityError: The target cannot have one of the ids.
+    """
+    rule = context.target_layout.id_rule
+    if context.mapping is None or not context.mapping.sets_ids:
+        return {stored: rule.native(original) for stored, original in originals.items()}
+    wanted = parse_filter(context.migration.options.filter)
+    found: dict[RecordId, RecordId] = {}
+    for page in context.source.fetch_pages(context.migration.source_collection, _pages(context, list(originals))):
+        unpacked = unpack(page, context.source_layout)
+        stored_of = dict(zip(unpacked.ids, page.ids, strict=True))
+        taken = unpacked.take(select_rows(unpacked, wanted))
+        mapped = transform_batch(taken, context.mapping, lambda _records, _rejections: None)[0]
+        pairs = zip(mapped.source_ids or mapped.ids, mapped.ids, strict=True)
+        found.update({stored_of[source]: rule.native(new) for source, new in pairs})
+    return found
+
+
+def taken_of(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:
+    """Return which of these records of the source the filter takes now."""
+    wanted = parse_filter(context.migration.options.filter)
+    taken: set[RecordId] = set()
+    for page in context.source.fetch_pages(context.migration.source_collection, _pages(context, ids)):
+        taken.update(page.ids[row] for row in select_rows(unpack(page, context.source_layout), wanted))
+    return taken
+
+
+def _pages(context: MigrationContext, ids: Sequence[RecordId]) -> list[Sequence[RecordId]]:
+    return [ids[start : start + context.page_count] for start in range(0, len(ids), context.page_count)]
