@@ -72,6 +72,25 @@ class RecordsSkipped:
 
 
 @dataclass(frozen=True)
+class RequestRepeated:
+    """A request failed for a reason that may pass, and is tried again.
+
+    Attributes:
+        address: The store's, without secrets.
+        operation: What was asked.
+        attempt: The attempt that failed, from 1.
+        wait_s: Seconds until the next one.
+        cause: Kind and sentence of the error.
+    """
+
+    address: str
+    operation: str
+    attempt: int
+    wait_s: float
+    cause: str
+
+
+@dataclass(frozen=True)
 class RangeProven:
     """A range's records were read back and equal what was to be written; its receipt is stored."""
 
@@ -89,7 +108,16 @@ class CollectionProven:
     is_proven: bool
 
 
-Event = ManifestMade | BatchDone | FieldsDeprecated | RecordsRejected | RecordsSkipped | RangeProven | CollectionProven
+Event = (
+    ManifestMade
+    | BatchDone
+    | FieldsDeprecated
+    | RecordsRejected
+    | RecordsSkipped
+    | RequestRepeated
+    | RangeProven
+    | CollectionProven
+)
 EventSink = Callable[[Event], None]
 
 

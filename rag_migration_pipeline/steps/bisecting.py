@@ -23,6 +23,7 @@ import numpy as np
 from rag_migration_pipeline.errors import MigrationError, RecordRejectedError, StoreRequestError, StoreUnavailableError
 from rag_migration_pipeline.records import RecordBatch, Rejection
 from rag_migration_pipeline.stores.base import WriteResult
+from rag_migration_pipeline.stores.retrying import no_patience_with_failures
 from rag_migration_pipeline.stores.screening import STAGE
 
 PATIENCE = 16
@@ -145,7 +146,8 @@ class _Search:
 
     def _is_accepted(self, part: RecordBatch) -> bool:
         try:
-            result = self._writer.write(part)
+            with no_patience_with_failures():
+                result = self._writer.write(part)
         except _SUSPICIOUS as error:
             if not may_lie_in_a_record(error):
                 raise

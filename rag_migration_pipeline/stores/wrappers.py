@@ -34,16 +34,28 @@ class WrapperStore(VectorStore):
         self.before("describe", collection)
         return self.inner.describe(collection)
 
+    def exists(self, collection: str) -> bool:
+        """See `VectorStore.exists`."""
+        self.before("list_collections", None)
+        return self.inner.exists(collection)
+
+    def spec(self, collection: str) -> CollectionSpec:
+        """See `VectorStore.spec`; the store inside remembers it."""
+        self.before("describe", collection)
+        return self.inner.spec(collection)
+
+    def forget_spec(self, collection: str) -> None:
+        """See `VectorStore.forget_spec`."""
+        self.inner.forget_spec(collection)
+
     def create(self, spec: CollectionSpec) -> None:
         """See `VectorStore.create`."""
         self.before("create", spec.name)
-        self.forget_spec(spec.name)
         self.inner.create(spec)
 
     def drop(self, collection: str) -> None:
         """See `VectorStore.drop`."""
         self.before("drop", collection)
-        self.forget_spec(collection)
         self.inner.drop(collection)
 
     def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:
