@@ -22,6 +22,7 @@ becomes which of ours (each adapter has one place for that).
     │   ├── SourceChangedError            the source is not what the manifest says
     │   ├── ManifestError                 state of another migration, or damaged (also ValueError)
     │   └── StagingError                  staging or state cannot be written    (also OSError)
+    ├── MigrationInterruptedError         stopped on request; goes on with resume
     ├── RecordRejectedError               set this record aside; the rest can go on (also ValueError)
     └── ValidationError                   the target contradicts what the run claims; carries .report
 """
@@ -151,6 +152,10 @@ class StagingError(StopError, OSError):
     def __str__(self) -> str:
         """Our sentence; OSError's own formatting would read the arguments as errno and strerror."""
         return f"{self.what} {self.todo}".strip()
+
+
+class MigrationInterruptedError(MigrationError):
+    """The migration was stopped on request, between two batches; what is done stays done, and a resumed run goes on."""
 
 
 class RecordRejectedError(MigrationError, ValueError):

@@ -4,7 +4,7 @@ Belongs here: reading a range completely, or saying by name what is gone. Does n
 (``stores/``), where the records wait (``arrow.py``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from rag_migration_pipeline.batching import cut
 from rag_migration_pipeline.envelope import unpack
@@ -18,7 +18,7 @@ from rag_migration_pipeline.steps.timing import timed
 
 def extract_batches(
     context: MigrationContext, record_range: RecordRange, watch: Watch | None = None, repairs: Repairs | None = None
-) -> Iterator[RecordBatch]:
+) -> Generator[RecordBatch, None, None]:
     """Yield the range's records in the source's order, unpacked, cut by count and bytes.
 
     Records that came into the source after the manifest are not part of the plan and are passed over. A record that was

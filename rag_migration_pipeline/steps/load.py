@@ -5,10 +5,11 @@ the proof that it is there (``steps/validate.py``).
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from rag_migration_pipeline.envelope import STAGE, pack_some
+from rag_migration_pipeline.errors import TryAgainError
 from rag_migration_pipeline.events import RecordsSkipped
 from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
@@ -94,8 +95,34 @@ class RangeWriter:
         return rejections
 
 
+@dataclass(frozen=True)
+class FailedBatch:
+    """A batch that the target did not acknowledge, after all attempts; some of it may be there.
+
+    Attributes:
+        range_key: The range.
+        number: Position of the batch among those of the range, from 1.
+        source_ids: The source's id of each of its records.
+        error: Why.
+    """
+
+    range_key: str
+    number: int
+    source_ids: Sequence[RecordId]
+    error: TryAgainError
+
+
+OnFailure = Callable[[FailedBatch], None]
+"""Takes a batch that failed; what it raises ends the range."""
+
+
 def load_batches(
-    context: MigrationContext, range_key: str, batches: Iterable[RecordBatch], *, is_whole: bool = True
+    context: MigrationContext,
+    range_key: str,
+    batches: Iterable[RecordBatch],
+    *,
+    is_whole: bool = True,
+    on_failure: OnFailure | None = None,
 ) -> Iterator[tuple[PackedBatch, tuple[Rejection, ...]]]:
     """Write batches; yield each after the target has acknowledged it, with the records that it refused.
 
@@ -110,8 +137,11 @@ def load_batches(
         range_key: The range.
         batches: Its records as they left the transform.
         is_whole: Whether all of the range is written; where only some records are, the receipt stays for the others.
+        on_failure: Takes batches that failed for a reason that may pass; the others go on, and what is yielded of such
+            a batch has no records. Without it the first such failure ends the range.
 
     Raises:
+        TryAgainError: See ``on_failure``.
         SchemaCompatibilityError: A batch's vectors do not fit the target collection.
         StoreRequestError: The target refuses a batch for a reason that lies in no record of it.
     """
@@ -119,14 +149,25 @@ def load_batches(
     if is_whole:
         writer.journal.withdraw_receipt()
 
-    def write(batch: RecordBatch) -> tuple[PackedBatch, tuple[Rejection, ...], float]:
-        begun = time.perf_counter()
+    def write(batch: RecordBatch) -> tuple[PackedBatch, tuple[Rejection, ...], TryAgainError | None, float]:
+        begun, error = time.perf_counter(), None
         packed = pack_batch(context, batch)
-        return packed, writer.write(packed), time.perf_counter() - begun
+        rejections: tuple[Rejection, ...] = ()
+        try:
+            rejections = writer.write(packed)
+        except TryAgainError as raised:
+            if on_failure is None:
+                raise
+            error = raised
+        return packed, rejections, error, time.perf_counter() - begun
 
     writers = context.target.capabilities.concurrent_writers
-    for packed, rejections, duration_s in run_in_order(write, batches, writers):
+    for number, (packed, rejections, error, duration_s) in enumerate(run_in_order(write, batches, writers), start=1):
         if packed.skipped:
             context.emit(RecordsSkipped(context.migration.name, range_key, packed.skipped))
-        report_batch(context, range_key, "load", packed.records, duration_s)
-        yield packed, rejections
+        if error is None or on_failure is None:
+            report_batch(context, range_key, "load", packed.records, duration_s)
+            yield packed, rejections
+        else:
+            on_failure(FailedBatch(range_key, number, packed.source_ids, error))
+            yield replace(packed, records=packed.records.take([]), source_ids=()), rejections

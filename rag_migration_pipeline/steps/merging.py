@@ -4,12 +4,14 @@ Belongs here: receipts, sightings and counts of the whole range, and taking away
 more. Does not belong here: carrying records (the steps before), what is to be done (``steps/pending.py``).
 """
 
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.quarantine import read_quarantine_if_any
 from rag_migration_pipeline.receipts import Receipt, join_receipts, read_receipt
-from rag_migration_pipeline.records import id_text
+from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import Fate, Sightings, join_sightings, read_sightings
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
@@ -50,18 +52,46 @@ def merged(context: MigrationContext, task: RangeTask, part: Receipt, seen: Sigh
     return replace(receipt, counts=counts), sightings
 
 
-def take_away(context: MigrationContext, task: RangeTask, part: Receipt) -> int:
+def failed_ids(seen: Sightings, failed: Collection[RecordId]) -> list[RecordId]:
+    """Return the ids, as the source names them, of records that are named by their ids of before any packing."""
+    wanted = Counter(failed)
+    found = []
+    for record_id, source_id in zip(seen.ids, seen.source_ids, strict=True) if wanted else ():
+        if wanted[source_id]:
+            wanted[source_id] -= 1
+            found.append(record_id)
+    return found
+
+
+def still_pending(task: RangeTask, waiting: Sequence[RecordId], part: Receipt) -> Pending:
+    """Return what of a task is still to be done after records of it failed."""
+    before = task.pending or Pending()
+    changed = set(before.changed)
+    return Pending(
+        load=[record_id for record_id in waiting if record_id not in changed],
+        changed=[record_id for record_id in waiting if record_id in changed],
+        stale=[record_id for record_id in before.stale if record_id not in set(part.ids)],
+    )
+
+
+def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting: Collection[RecordId] = ()) -> int:
     """Delete what has no owner any more from the target, and see to it that it is gone; return how many there were.
 
     What stays there without an owner is noted: it is the migration's.
+
+    Args:
+        context: The migration.
+        task: What was to be done.
+        part: The receipt of what was carried.
+        waiting: Records, as the source names them, that failed: what was written for them before stays theirs.
 
     Raises:
         ValidationError: The target still has some of them; names them.
     """
     pending = task.pending or Pending()
-    written = set(part.ids)
-    doomed = [i for i in (*pending.delete, *pending.stale) if i not in written]
     before = {} if task.is_whole else written_under(context.state, task.key, pending.touched)
+    written = {*part.ids, *(before[record_id] for record_id in waiting if record_id in before)}
+    doomed = [i for i in (*pending.delete, *pending.stale) if i not in written]
     kept = set(before.values()) - written - set(doomed)
     if kept:
         Journal(context.state, task.key).note(sorted(kept, key=id_text))

@@ -6,7 +6,7 @@ whole collection (``steps/report.py``).
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,8 +23,8 @@ from rag_migration_pipeline.steps.compare import changed_rows
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch
-from rag_migration_pipeline.steps.merging import merged, take_away
-from rag_migration_pipeline.steps.pending import settle_pending
+from rag_migration_pipeline.steps.merging import failed_ids, merged, still_pending, take_away
+from rag_migration_pipeline.steps.pending import settle_pending, write_pending
 from rag_migration_pipeline.steps.task import RangeTask
 from rag_migration_pipeline.steps.timing import report_batch
 
@@ -131,8 +131,11 @@ def prove_range(
     watch: Watch,
     *,
     set_aside: int = 0,
+    failed: Collection[RecordId] = (),
 ) -> tuple[Findings, Receipt]:
     """Store the receipt of a range if nothing in it differs.
+
+    Where batches failed, the receipt says what was done, and what was not is pending: the range is not proven.
 
     Args:
         context: The migration.
@@ -140,6 +143,7 @@ def prove_range(
         parts: What `validate_batches` yielded.
         watch: What was seen of the records, and what the filter left out.
         set_aside: Records that steps before the load set aside; the load's own are in the parts.
+        failed: The source's ids of records in batches that failed.
 
     Raises:
         ValidationError: The target contradicts the load (names missing and changed ids), or the steps do not account
@@ -157,11 +161,19 @@ def prove_range(
     part, seen = join_receipts(item for _, item in items), watch.sightings()
     part.counts["filtered"] = seen.count(Fate.FILTERED)
     part.counts["rejected"] = part.counts.get("rejected", 0) + set_aside
-    refuse_unaccounted(context, task.key, part.counts, len(task.record_range.ids))
-    take_away(context, task, part)
+    waiting = failed_ids(seen, failed)
+    seen = seen.without(set(waiting)) if waiting else seen
+    refuse_unaccounted(context, task.key, part.counts, len(task.record_range.ids) - len(waiting))
+    take_away(context, task, part, waiting)
     entry = context.manifest.entry(task.key)
     receipt, seen = merged(context, task, part, seen)
     receipt = replace(receipt, ids_digest=entry.ids_digest)
+    if waiting:
+        left = still_pending(task, waiting, part)
+        write_pending(context.state, task.key, context.manifest.generation, left)
+        write_sightings(context.state.sightings(task.key), seen)
+        write_receipt(context.state.receipt(task.key), receipt)
+        return findings, receipt
     refuse_unaccounted(context, task.key, receipt.counts, entry.count)
     if len(seen) == entry.count:
         write_sightings(context.state.sightings(task.key), seen)
