@@ -14,6 +14,7 @@ from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityErro
 from rag_migration_pipeline.ids import IdRule, find_collisions
 from rag_migration_pipeline.inference import profile_batches
 from rag_migration_pipeline.mapping.mapper import MappingPlan, plan_mapping, recorded_version, with_version
+from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.records import (
     CollectionInfo,
     CollectionSpec,
@@ -25,7 +26,7 @@ from rag_migration_pipeline.records import (
     id_text,
 )
 from rag_migration_pipeline.settings import indexed_fields, translate_settings
-from rag_migration_pipeline.spec import Conflict, Migration
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.target_fields import parse_target_fields, refuse_other_fields, with_fields
 from rag_migration_pipeline.vector_choice import VectorRoute, choice_problems, routes_of

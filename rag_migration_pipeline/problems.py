@@ -49,7 +49,7 @@ def spec_error(
     error: ValidationError, values: Any, subject: str, todo: str, line_of: LineOf | None = None
 ) -> SpecError:
     """Return our error for pydantic's: every problem with its place in the values that were given."""
-    found = [replace(problem, place=place_in(values, problem)) for problem in _found(error)]
+    found = [replace(problem, place=place_in(values, problem)) for problem in problems_of(error)]
     problems = [problem for problem in found if not _is_other_form(problem, found)]
     said = "; ".join(_sentence(problem, line_of) for problem in problems)
     return SpecError(f"{subject}: {said}.", todo=todo, problems=tuple(problems))
@@ -69,12 +69,13 @@ def place_in(values: Any, problem: Problem) -> Place:
     return tuple(kept)
 
 
-def _found(error: ValidationError) -> Iterator[Problem]:
+def problems_of(error: ValidationError) -> Iterator[Problem]:
+    """Yield what pydantic found, each with its place in the value that was checked."""
     for item in error.errors(include_url=False):
         cause = item.get("ctx", {}).get("error")
         inner = cause.facts.get("problems", ()) if isinstance(cause, SpecError) else ()
         if inner:
-            yield from (Problem((*item["loc"], *problem.place), problem.what) for problem in inner)
+            yield from (replace(problem, place=(*item["loc"], *problem.place)) for problem in inner)
         elif cause is not None:
             is_ours = isinstance(cause, SpecError) and cause.todo.startswith("See docs/")
             yield Problem(item["loc"], str(cause.what if is_ours else cause).rstrip("."))  # ours ends in such a hint

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.plan import make_plan
 from rag_migration_pipeline.records import (
     CollectionInfo,
@@ -27,7 +28,7 @@ from rag_migration_pipeline.records import (
     VectorSpec,
     id_kind,
 )
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.stores.abilities import abilities
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.stores.chroma_settings import ChromaSettings

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from rag_migration_pipeline.options import Conflict, MigrationOptions
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration, store_pool
 from rag_migration_pipeline.orchestration.resources import ChromaResource, MilvusResource, QdrantResource, StateResource
-from rag_migration_pipeline.spec import Conflict, MigrationOptions
 
 COLLECTION = "python_docs"
 RANGE_COUNT = 250

@@ -15,10 +15,10 @@ from pathlib import Path
 import dagster as dg
 
 from rag_migration_pipeline.errors import RecordRejectedError, ValidationError
+from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.receipts import read_receipt
-from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.steps.report import compare_with_receipt, prove_collection
 
 RANGE_CHECK = "records_identical"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.options import MigrationOptions
+from rag_migration_pipeline.spec import Migration
 
 CODE_VERSION = "1"
 

@@ -19,10 +19,10 @@ from rag_migration_pipeline.batching import cut
 from rag_migration_pipeline.digests import digest_contents
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.options import Detect
 from rag_migration_pipeline.receipts import Receipt, make_receipt, read_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.sightings import Fate, Sightings, read_sightings
-from rag_migration_pipeline.spec import Detect
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import read_records
 from rag_migration_pipeline.steps.load import pack_batch

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from rag_migration_pipeline.envelope import STAGE, pack_some
 from rag_migration_pipeline.errors import TryAgainError
 from rag_migration_pipeline.events import RecordsSkipped
+from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection
-from rag_migration_pipeline.spec import Conflict
 from rag_migration_pipeline.steps.bisecting import BisectingWriter
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
@@ -149,25 +149,40 @@ def load_batches(
     if is_whole:
         writer.journal.withdraw_receipt()
 
-    def write(batch: RecordBatch) -> tuple[PackedBatch, tuple[Rejection, ...], TryAgainError | None, float]:
-        begun, error = time.perf_counter(), None
-        packed = pack_batch(context, batch)
-        rejections: tuple[Rejection, ...] = ()
-        try:
-            rejections = writer.write(packed)
-        except TryAgainError as raised:
-            if on_failure is None:
-                raise
-            error = raised
-        return packed, rejections, error, time.perf_counter() - begun
+    def write(batch: RecordBatch) -> _Written:
+        return _write_batch(context, writer, batch, tolerant=on_failure is not None)
 
     writers = context.target.capabilities.concurrent_writers
-    for number, (packed, rejections, error, duration_s) in enumerate(run_in_order(write, batches, writers), start=1):
+    for number, done in enumerate(run_in_order(write, batches, writers), start=1):
+        packed = done.packed
         if packed.skipped:
             context.emit(RecordsSkipped(context.migration.name, range_key, packed.skipped))
-        if error is None or on_failure is None:
-            report_batch(context, range_key, "load", packed.records, duration_s)
-            yield packed, rejections
+        if done.error is None or on_failure is None:
+            report_batch(context, range_key, "load", packed.records, done.duration_s)
+            yield packed, done.rejections
         else:
-            on_failure(FailedBatch(range_key, number, packed.source_ids, error))
-            yield replace(packed, records=packed.records.take([]), source_ids=()), rejections
+            on_failure(FailedBatch(range_key, number, packed.source_ids, done.error))
+            yield replace(packed, records=packed.records.take([]), source_ids=()), ()
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What became of a batch."""
+
+    packed: PackedBatch
+    rejections: tuple[Rejection, ...]
+    error: TryAgainError | None
+    duration_s: float
+
+
+def _write_batch(context: MigrationContext, writer: RangeWriter, batch: RecordBatch, *, tolerant: bool) -> _Written:
+    """Pack and write a batch; a failure that may pass is raised, or where that is tolerated, noted."""
+    begun = time.perf_counter()
+    packed = pack_batch(context, batch)
+    try:
+        rejections, error = writer.write(packed), None
+    except TryAgainError as raised:
+        if not tolerant:
+            raise
+        rejections, error = (), raised
+    return _Written(packed, rejections, error, time.perf_counter() - begun)

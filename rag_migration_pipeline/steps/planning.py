@@ -18,6 +18,7 @@ from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.meaning import select_ids
 from rag_migration_pipeline.filters.nodes import EVERYTHING
 from rag_migration_pipeline.ids import find_collisions
+from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.plan import (
     Plan,
     make_plan,
@@ -28,7 +29,7 @@ from rag_migration_pipeline.plan import (
 )
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
-from rag_migration_pipeline.spec import Conflict, Migration
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, staging_errors
 from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.manifest import (

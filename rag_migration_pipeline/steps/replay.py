@@ -20,6 +20,7 @@ from rag_migration_pipeline.errors import ManifestError, RecordRejectedError, Sp
 from rag_migration_pipeline.events import RecordsRejected
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
+from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.payloads import ENVELOPE_KEY
 from rag_migration_pipeline.quarantine import (
     Quarantine,
@@ -32,7 +33,6 @@ from rag_migration_pipeline.quarantine import (
 )
 from rag_migration_pipeline.receipts import Receipt, join_receipts, read_receipt, write_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
-from rag_migration_pipeline.spec import Conflict
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch, RangeWriter, pack_batch

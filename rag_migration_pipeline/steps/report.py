@@ -4,8 +4,9 @@ Belongs here: the proof of the whole and its report. Does not belong here: the c
 (``steps/validate.py``).
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +17,9 @@ import orjson
 from rag_migration_pipeline.digests import digest_contents, digest_vectors, sketch_vectors, sketches_differ
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.events import CollectionProven
+from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import Metric, RecordBatch, RecordId, SparseColumn, id_text
-from rag_migration_pipeline.spec import Validation
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
 from rag_migration_pipeline.steps.journal import Journal, noted_ids, settle_generations
@@ -112,29 +113,10 @@ def prove_collection(context: MigrationContext, only: Collection[str] | None = N
     outside = {*context.known_ids, *read_left_ids(context.state, context.manifest)}
     if only is not None and not _adds_up(context, outside):
         only = None
-    counts: dict[str, int] = {}
-    parts: list[Findings] = []
-    contradicted: list[str] = []
     account = QuarantineAccount(context)
-    unread = 0
-    for entry in context.manifest.ranges:
-        receipt = read_receipt(context.state.receipt(entry.key))
-        refuse_unaccounted(context, entry.key, receipt.counts, entry.count)
-        account.take_in(entry.key, receipt.counts.get("rejected", 0))
-        outside.difference_update(receipt.ids)
-        for name, value in receipt.counts.items():
-            counts[name] = counts.get(name, 0) + value
-        counts[_HIDDEN] = counts.get(_HIDDEN, 0) + _count_hidden(context, receipt)
-        is_read = only is None or entry.key in only
-        unread += 0 if is_read else len(receipt)
-        if is_read and context.migration.options.validate_target is Validation.FULL:
-            found = compare_with_receipt(context, receipt)
-            parts.append(found)
-            if not found.is_clean:
-                contradicted.append(entry.key)
-    report = _make_report(context, counts, total_findings(parts), outside, account)
-    report = replace(report, contradicted=tuple(contradicted), unread=unread)
-    for key in contradicted:
+    read = _read_back(context, only, outside, account)
+    report = _make_report(context, read, outside, account)
+    for key in read.contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
         Journal(context.state, key).withdraw_receipt()
     write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
@@ -150,6 +132,45 @@ def prove_collection(context: MigrationContext, only: Collection[str] | None = N
     settle_generations(context.state, context.manifest.plan_digest)
     context.state.remove_other_plans(context.manifest.plan_digest, context.manifest.generation)
     return report
+
+
+@dataclass
+class _ReadBack:
+    """What the ranges say together, and how the target compares with it.
+
+    Attributes:
+        counts: The receipts' counts, added up.
+        findings: Of the ranges that were read back.
+        contradicted: Keys of the ranges in which something differs.
+        unread: Records of the other ranges.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    findings: list[Findings] = field(default_factory=list)
+    contradicted: list[str] = field(default_factory=list)
+    unread: int = 0
+
+
+def _read_back(
+    context: MigrationContext, only: Collection[str] | None, outside: set[RecordId], account: QuarantineAccount
+) -> _ReadBack:
+    """Go through the ranges; ids that a receipt claims are taken out of those outside."""
+    read = _ReadBack()
+    for entry in context.manifest.ranges:
+        receipt = read_receipt(context.state.receipt(entry.key))
+        refuse_unaccounted(context, entry.key, receipt.counts, entry.count)
+        account.take_in(entry.key, receipt.counts.get("rejected", 0))
+        outside.difference_update(receipt.ids)
+        read.counts.update(receipt.counts)
+        read.counts[_HIDDEN] += _count_hidden(context, receipt)
+        if only is not None and entry.key not in only:
+            read.unread += len(receipt)
+        elif context.migration.options.validate_target is Validation.FULL:
+            found = compare_with_receipt(context, receipt)
+            read.findings.append(found)
+            if not found.is_clean:
+                read.contradicted.append(entry.key)
+    return read
 
 
 def _todo(context: MigrationContext, report: Report) -> str:
@@ -210,14 +231,11 @@ def _changed_vectors(
 
 
 def _make_report(
-    context: MigrationContext,
-    counts: dict[str, int],
-    findings: Findings,
-    outside: set[RecordId],
-    account: QuarantineAccount,
+    context: MigrationContext, read: _ReadBack, outside: set[RecordId], account: QuarantineAccount
 ) -> Report:
     """Count both sides; list the target's ids only where the count alone does not decide."""
-    written = counts.get("written", 0)
+    counts, findings = read.counts, total_findings(read.findings)
+    written = counts["written"]
     target_count = context.target.count(context.migration.target_collection)
     validation = context.migration.options.validate_target
     is_counted = validation is not Validation.NONE
@@ -234,9 +252,9 @@ def _make_report(
         ranges=len(context.manifest.ranges),
         planned=context.manifest.count,
         written=written,
-        filtered=counts.get("filtered", 0),
-        skipped=counts.get("skipped", 0),
-        rejected=counts.get("rejected", 0),
+        filtered=counts["filtered"],
+        skipped=counts["skipped"],
+        rejected=counts["rejected"],
         left_over=len(outside.difference(context.known_ids)) + stale,
         target_count=target_count,
         source_count=context.source.count(context.migration.source_collection),
@@ -245,8 +263,10 @@ def _make_report(
         findings=findings,
         rejections={id_text(item.record_id): item.reason for item in account.rejections[:NAMED]},
         target_collection=context.migration.target_collection,
-        notes=_notes(context, counts),
+        contradicted=tuple(read.contradicted),
+        notes=_notes(context, counts[_HIDDEN]),
         generation=context.manifest.generation,
+        unread=read.unread,
     )
 
 
@@ -258,8 +278,7 @@ def _count_hidden(context: MigrationContext, receipt: Receipt) -> int:
     return sum(receipt.count_zeros(vector) for vector in vectors if vector.metric is Metric.COSINE)
 
 
-def _notes(context: MigrationContext, counts: dict[str, int]) -> tuple[str, ...]:
-    hidden = counts.get(_HIDDEN, 0)
+def _notes(context: MigrationContext, hidden: int) -> tuple[str, ...]:
     if not hidden:
         return ()
     store = context.target.capabilities.store

@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rag_migration_pipeline.errors import ConflictError, ManifestError, ValidationError
+from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, id_text
-from rag_migration_pipeline.spec import Conflict, Migration
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, staging_errors
 from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.manifest import Manifest, open_manifest, read_known_ids, read_left_ids

@@ -12,6 +12,7 @@ from dataclasses import replace
 from rag_migration_pipeline.envelope import STAGE as PACK
 from rag_migration_pipeline.errors import RecordRejectedError, SchemaCompatibilityError, ValidationError
 from rag_migration_pipeline.events import RecordsRejected
+from rag_migration_pipeline.options import is_over
 from rag_migration_pipeline.quarantine import (
     Quarantine,
     SetAsideRecords,
@@ -22,7 +23,6 @@ from rag_migration_pipeline.quarantine import (
 )
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
 from rag_migration_pipeline.sightings import read_sightings
-from rag_migration_pipeline.spec import is_over
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch
 from rag_migration_pipeline.steps.task import RangeTask

@@ -13,11 +13,11 @@ from functools import cached_property
 from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChangedError
 from rag_migration_pipeline.events import ManifestMade
+from rag_migration_pipeline.options import Deletes, is_over
 from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import read_sightings
-from rag_migration_pipeline.spec import Deletes, is_over
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
 from rag_migration_pipeline.steps.journal import noted_ids

@@ -13,18 +13,18 @@ import numpy as np
 
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.events import RangeProven
+from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.quarantine import write_quarantine
 from rag_migration_pipeline.receipts import Receipt, join_receipts, make_receipt, write_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
-from rag_migration_pipeline.sightings import Fate, Watch, write_sightings
-from rag_migration_pipeline.spec import Validation
+from rag_migration_pipeline.sightings import Fate, Sightings, Watch, write_sightings
 from rag_migration_pipeline.steps.compare import changed_rows
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch
 from rag_migration_pipeline.steps.merging import failed_ids, merged, still_pending, take_away
-from rag_migration_pipeline.steps.pending import settle_pending, write_pending
+from rag_migration_pipeline.steps.pending import Pending, settle_pending, write_pending
 from rag_migration_pipeline.steps.task import RangeTask
 from rag_migration_pipeline.steps.timing import report_batch
 
@@ -151,13 +151,7 @@ def prove_range(
     """
     items = list(parts)
     findings = total_findings(item for item, _ in items)
-    if not findings.is_clean:
-        raise ValidationError(
-            f"range {task.key} is not in {context.target.address}, collection "
-            f"{context.migration.target_collection!r}, as it was written: {findings.summary()}.",
-            todo="Find out who else writes there, then run the range again.",
-            report=findings,
-        )
+    _refuse_contradiction(context, task.key, findings)
     part, seen = join_receipts(item for _, item in items), watch.sightings()
     part.counts["filtered"] = seen.count(Fate.FILTERED)
     part.counts["rejected"] = part.counts.get("rejected", 0) + set_aside
@@ -169,21 +163,38 @@ def prove_range(
     receipt, seen = merged(context, task, part, seen)
     receipt = replace(receipt, ids_digest=entry.ids_digest)
     if waiting:
-        left = still_pending(task, waiting, part)
-        write_pending(context.state, task.key, context.manifest.generation, left)
-        write_sightings(context.state.sightings(task.key), seen)
-        write_receipt(context.state.receipt(task.key), receipt)
+        _book(context, task.key, receipt, seen, still_pending(task, waiting, part))
         return findings, receipt
     refuse_unaccounted(context, task.key, receipt.counts, entry.count)
-    if len(seen) == entry.count:
-        write_sightings(context.state.sightings(task.key), seen)
-    write_receipt(context.state.receipt(task.key), receipt)
     if task.pending is not None:
         write_quarantine(context.state.repairs(task.key), task.repairs.stored)
+    _book(context, task.key, receipt, seen if len(seen) == entry.count else None, None)
     Journal(context.state, task.key).settle(receipt.ids)
-    settle_pending(context.state, task.key)
     context.emit(RangeProven(context.migration.name, task.key, len(part)))
     return findings, receipt
+
+
+def _refuse_contradiction(context: MigrationContext, range_key: str, findings: Findings) -> None:
+    if not findings.is_clean:
+        raise ValidationError(
+            f"range {range_key} is not in {context.target.address}, collection "
+            f"{context.migration.target_collection!r}, as it was written: {findings.summary()}.",
+            todo="Find out who else writes there, then run the range again.",
+            report=findings,
+        )
+
+
+def _book(
+    context: MigrationContext, range_key: str, receipt: Receipt, seen: Sightings | None, left: Pending | None
+) -> None:
+    """Store what is known of a range now, so that it never counts as proven while something of it is pending."""
+    if left is not None:
+        write_pending(context.state, range_key, context.manifest.generation, left)
+    if seen is not None:
+        write_sightings(context.state.sightings(range_key), seen)
+    write_receipt(context.state.receipt(range_key), receipt)
+    if left is None:
+        settle_pending(context.state, range_key)
 
 
 def refuse_unaccounted(context: MigrationContext, range_key: str, counts: Mapping[str, int], planned: int) -> None:

@@ -25,6 +25,7 @@ from rag_migration_pipeline.errors import (
     TryAgainError,
     ValidationError,
 )
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import (
     CollectionSpec,
     DenseColumn,
@@ -35,7 +36,7 @@ from rag_migration_pipeline.records import (
     VectorKind,
     VectorSpec,
 )
-from rag_migration_pipeline.spec import Migration, MigrationOptions, migration_from_spec
+from rag_migration_pipeline.spec import Migration, migration_from_spec
 from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.extract import extract_batches

@@ -10,8 +10,9 @@ from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.filters.nodes import Filter, as_dict, checked
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import INT64_MAX, RecordId
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.planning import list_selected
 from rag_migration_pipeline.steps.push_down import describe_push_down, not_pushed_down
 from rag_migration_pipeline.stores.base import VectorStore

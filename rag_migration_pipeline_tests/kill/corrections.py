@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, Metric, RecordBatch, VectorSpec
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps import context as context_step
 from rag_migration_pipeline.steps import load, pre_images, replay, rollback, set_aside

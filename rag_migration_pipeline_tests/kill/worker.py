@@ -21,6 +21,7 @@ from typing import Any
 import dagster as dg
 
 from rag_migration_pipeline import events
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.orchestration import resources
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.factory import migration_definitions
@@ -33,7 +34,6 @@ from rag_migration_pipeline.orchestration.resources import (
 )
 from rag_migration_pipeline.orchestration.runs import close_killed_runs, run_job
 from rag_migration_pipeline.records import CollectionSpec, RecordBatch
-from rag_migration_pipeline.spec import MigrationOptions
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
 from rag_migration_pipeline.stores.wrappers import WrapperStore

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import CollectionSpec, FieldSpec, IdKind, Metric, RecordBatch, VectorSpec
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import Report, prove_collection

@@ -14,6 +14,7 @@ from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.ids import derived_uuid
 from rag_migration_pipeline.mapping import parse_mapping
 from rag_migration_pipeline.mapping.mapper import SCHEMA_VERSION_KEY
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import (
     CollectionSpec,
@@ -24,7 +25,6 @@ from rag_migration_pipeline.records import (
     RecordId,
     VectorSpec,
 )
-from rag_migration_pipeline.spec import MigrationOptions
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import Report, prove_collection

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from rag_migration_pipeline.errors import RecordRejectedError
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.quarantine import read_quarantine
 from rag_migration_pipeline.records import (
     CollectionSpec,
@@ -26,7 +27,7 @@ from rag_migration_pipeline.records import (
     RecordId,
     VectorSpec,
 )
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.context import MigrationContext, open_migration
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.range import migrate_range

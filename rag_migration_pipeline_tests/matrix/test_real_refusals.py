@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.quarantine import read_quarantine
 from rag_migration_pipeline.records import (
     CollectionSpec,
@@ -18,7 +19,7 @@ from rag_migration_pipeline.records import (
     RecordId,
     VectorSpec,
 )
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.range import migrate_range

@@ -15,6 +15,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from rag_migration_pipeline.errors import RecordRejectedError, ValidationError
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import (
     CollectionSpec,
     DenseColumn,
@@ -29,7 +30,7 @@ from rag_migration_pipeline.records import (
     id_text,
 )
 from rag_migration_pipeline.sightings import Watch
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.context import MigrationContext, open_migration
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.load import pack_batch

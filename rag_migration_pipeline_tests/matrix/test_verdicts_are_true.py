@@ -7,9 +7,10 @@ import pytest
 
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SchemaCompatibilityError
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import RecordBatch, id_text
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.context import MigrationContext, open_migration
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import prove_collection

@@ -15,12 +15,12 @@ import dagster as dg
 import numpy as np
 
 from rag_migration_pipeline.errors import MigrationError, StopError, StoreUnavailableError
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.factory import migration_definitions
 from rag_migration_pipeline.orchestration.resources import StateResource
 from rag_migration_pipeline.orchestration.runs import run_job
 from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, Metric, RecordBatch, VectorSpec
-from rag_migration_pipeline.spec import MigrationOptions
 from rag_migration_pipeline.state import StateFolder, state_folder
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult

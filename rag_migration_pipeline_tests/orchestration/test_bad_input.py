@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 from qdrant_client import QdrantClient, models
 
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.factory import migration_definitions
 from rag_migration_pipeline.orchestration.resources import (
@@ -23,7 +24,6 @@ from rag_migration_pipeline.orchestration.resources import (
     StateResource,
 )
 from rag_migration_pipeline.orchestration.runs import run_job
-from rag_migration_pipeline.spec import MigrationOptions
 from rag_migration_pipeline_tests.kill.vendor import Plains, differences, fill_chroma, make_records, read_chroma
 from rag_migration_pipeline_tests.orchestration.scene import failures
 from rag_migration_pipeline_tests.servers.process import ReservedPort

@@ -14,11 +14,11 @@ from dagster_shared.serdes import serialize_value
 from rag_migration_pipeline.definitions import CONFIG_VARIABLE, build_definitions
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.mapping import DefaultOnError, SchemaMapping
+from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.orchestration.config import declare, read_migrations
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.factory import migration_definitions
 from rag_migration_pipeline.orchestration.resources import MemoryResource
-from rag_migration_pipeline.spec import Conflict
 
 SECRET = "do-not-show-me-7391"
 

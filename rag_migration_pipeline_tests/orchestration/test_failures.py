@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from rag_migration_pipeline.errors import RateLimitedError, StoreTimeoutError
-from rag_migration_pipeline.spec import MigrationOptions
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline_tests.orchestration.scene import (
     AWAY,
     COLLECTION,

@@ -11,6 +11,7 @@ import numpy as np
 
 from rag_migration_pipeline.errors import StoreRequestError
 from rag_migration_pipeline.events import Event
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.receipts import Receipt
 from rag_migration_pipeline.records import (
     CollectionSpec,
@@ -21,7 +22,7 @@ from rag_migration_pipeline.records import (
     RecordId,
     VectorSpec,
 )
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, state_folder
 from rag_migration_pipeline.steps.context import MigrationContext, open_migration
 from rag_migration_pipeline.steps.manifest import proven_keys

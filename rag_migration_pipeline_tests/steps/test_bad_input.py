@@ -23,8 +23,9 @@ from rag_migration_pipeline.errors import (
     StopError,
     StoreUnavailableError,
 )
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, Metric, RecordBatch, VectorSpec
-from rag_migration_pipeline.spec import Migration, MigrationOptions, migration_from_spec
+from rag_migration_pipeline.spec import Migration, migration_from_spec
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import prove_collection

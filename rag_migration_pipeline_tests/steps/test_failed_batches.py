@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_migration_pipeline.errors import MigrationInterruptedError, StoreUnavailableError
+from rag_migration_pipeline.options import Detect
 from rag_migration_pipeline.records import RecordBatch, RecordId
-from rag_migration_pipeline.spec import Detect, Migration
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.changes import detect_changes
 from rag_migration_pipeline.steps.load import FailedBatch
 from rag_migration_pipeline.steps.manifest import proven_keys

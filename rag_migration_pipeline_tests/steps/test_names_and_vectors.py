@@ -8,8 +8,9 @@ import pytest
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.names import NameRule, original_name
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, Metric, RecordBatch, VectorSpec
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.stores.memory import MemorySettings
 from rag_migration_pipeline_tests.steps.support import World, numbered, records
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError, SourceChangedError
 from rag_migration_pipeline.events import BatchDone, CollectionProven, RangeProven
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import DenseColumn, RecordId
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.stores.chroma import ChromaSettings

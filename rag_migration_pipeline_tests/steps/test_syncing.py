@@ -20,8 +20,9 @@ from rag_migration_pipeline.errors import (
     SpecError,
     StoreUnavailableError,
 )
+from rag_migration_pipeline.options import Detect
 from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId
-from rag_migration_pipeline.spec import Detect, Migration
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.changes import Changes, detect_by_watermark, detect_changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.manifest import proven_keys

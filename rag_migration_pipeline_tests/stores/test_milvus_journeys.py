@@ -10,8 +10,9 @@ import pytest
 
 from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import RecordRejectedError, SchemaCompatibilityError, SourceChangedError
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import CollectionSpec, FieldSpec, IdKind, RecordBatch
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import prove_collection

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from rag_migration_pipeline.names import original_name, translate_name
-from rag_migration_pipeline.spec import MigrationOptions
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline_tests import verdict_table
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 from rag_migration_pipeline_tests.verdict_table import COLUMNS, KINDS, SETTINGS, cell

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rag_migration_pipeline.locators import parse_locator
-from rag_migration_pipeline.spec import MigrationOptions
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.stores.abilities import ROWS, abilities, ability_table
 from rag_migration_pipeline.stores.registry import ADAPTERS, settings_for
 from rag_migration_pipeline.target_fields import parse_target_fields

@@ -17,8 +17,8 @@ from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.meaning import select_ids, select_rows
 from rag_migration_pipeline.filters.nodes import Not, all_of, as_dict
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import DenseColumn, Payload, RecordBatch, RecordId
-from rag_migration_pipeline.spec import MigrationOptions
 from rag_migration_pipeline_tests.filters import strategies
 
 PAYLOADS: list[dict[str, Any]] = [

@@ -17,7 +17,7 @@ GROUND = frozenset(
     | {"filters"}  # adapters translate filters
 )
 CORE = frozenset(
-    {"spec", "plan", "verdicts", "vector_choice", "inference", "target_fields", "settings"}
+    {"spec", "options", "plan", "verdicts", "vector_choice", "inference", "target_fields", "settings"}
     | {"ids", "mapping", "envelope"}
     | {"arrow", "digests", "quarantine", "receipts", "sightings"}
 )

@@ -10,6 +10,7 @@ from rag_migration_pipeline.envelope import ENVELOPE_KEY
 from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError
 from rag_migration_pipeline.ids import IdRule
 from rag_migration_pipeline.names import NameRule
+from rag_migration_pipeline.options import Conflict, MigrationOptions
 from rag_migration_pipeline.plan import (
     MIN_ID_LENGTH_BYTES,
     Plan,
@@ -28,7 +29,7 @@ from rag_migration_pipeline.records import (
     VectorKind,
     VectorSpec,
 )
-from rag_migration_pipeline.spec import Conflict, Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.stores import memory
 from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
 from rag_migration_pipeline.stores.memory import MemorySettings

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.spec import MigrationOptions, migration_from_spec
+from rag_migration_pipeline.options import MigrationOptions
+from rag_migration_pipeline.spec import migration_from_spec
 
 SECRET = "s3cr3t-Xyzzy"
 PAIR = {"source": "memory://a", "target": "memory://b"}

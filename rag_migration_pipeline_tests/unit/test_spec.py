@@ -9,13 +9,8 @@ import pytest
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.mapping import parse_mapping
 from rag_migration_pipeline.mapping.id_strategy import Strategy
-from rag_migration_pipeline.spec import (
-    Conflict,
-    Migration,
-    MigrationOptions,
-    Validation,
-    migration_from_spec,
-)
+from rag_migration_pipeline.options import Conflict, MigrationOptions, Validation
+from rag_migration_pipeline.spec import Migration, migration_from_spec
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.memory import MemorySettings
 
@@ -42,10 +37,27 @@ def test_every_option_arrives() -> None:
         "batch_bytes": 99,
         "max_attempts": 2,
         "retry_delay_s": 0.5,
+        "retry_backoff": 3.0,
         "keep_staging": True,
         "envelope": False,
         "max_rejected": 3,
         "keep_overwritten": True,
+        "detect": "watermark",
+        "watermark": "updated_at",
+        "deletes": "mirror",
+        "max_deletes": 9,
+        "parallel": True,
+        "max_workers": 4,
+        "worker_type": "process",
+        "prefetch_bytes": 1,
+        "limits": {
+            "source": {"requests_per_s": 5.0, "records_per_s": None},
+            "target": {"requests_per_s": None, "records_per_s": 9.5},
+        },
+        "dry_run": True,
+        "incremental": True,
+        "resume": True,
+        "checkpoint_file": "state.json",
         "accept_lossy": ("id", "field tags"),
         "translate_names": True,
         "target_fields": {"year": "int64", "title": {"type": "varchar", "max_length_bytes": 512}},
@@ -59,6 +71,40 @@ def test_every_option_arrives() -> None:
     expected = {**values, "conflict": Conflict.OVERWRITE, "validate": Validation.COUNTS}
     assert options.model_dump(by_alias=True, exclude=set(changed)) == expected
     assert {*values, *changed} == {field.alias or name for name, field in MigrationOptions.model_fields.items()}
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"batch_size": 7}, {"page_count": 7}),
+        ({"max_retries": 7, "retry_delay": 2.5}, {"max_attempts": 7, "retry_delay_s": 2.5}),
+        (
+            {"retry": {"max_retries": 5, "delay_s": 2.0, "backoff": 3.0}},
+            {"max_attempts": 5, "retry_delay_s": 2.0, "retry_backoff": 3.0},
+        ),
+    ],
+)
+def test_options_have_the_names_that_users_know(given: dict[str, Any], meant: dict[str, Any]) -> None:
+    assert migration_from_spec({**GOOD, **given}).options == migration_from_spec({**GOOD, **meant}).options
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"retry": 5}, r"retry: .*\(got int\)"),
+        ({"retry": {"tries": 5}}, r"retry\.tries: there is no such option"),
+        ({"retry": {"max_retries": 0}}, r"retry\.max_retries: "),
+        ({"limits": {"target": {"records_per_s": 0}}}, r"limits\.target\.records_per_s: "),
+        ({"limits": {"target": {"bytes_per_s": 1}}}, r"limits\.target\.bytes_per_s: there is no such option"),
+        ({"watermark": "at"}, r"watermark: a field, if and only if detect is watermark"),
+        ({"detect": "watermark"}, r"watermark: a field, if and only if"),
+        ({"max_deletes": 1.5}, r"max_deletes: .*above 0 and up to 1\.0\), got 1\.5"),
+        ({"worker_type": "fiber"}, r"worker_type: "),
+    ],
+)
+def test_what_is_wrong_with_running_it_is_named(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        migration_from_spec({**GOOD, **values})
 
 
 def test_typed_fields_that_are_none_are_named_and_make_another_migration() -> None:
@@ -133,7 +179,7 @@ class Elsewhere(StoreSettings):
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("option", ["retry_backoff", "retries"])
+@pytest.mark.parametrize("option", ["retry_jitter", "retries"])
 def test_an_option_that_would_have_no_effect_is_refused(option: str) -> None:
     with pytest.raises(SpecError, match=option):
         migration_from_spec({**GOOD, option: 2})

@@ -76,7 +76,7 @@ receipt = make_receipt(batch, batch.ids)
 writers = {
     "extract.arrow": lambda path: write_batches(path, [batch, batch]),
     "receipt.arrow": lambda path: write_receipt(path, receipt),
-    "ids.parquet": lambda path: write_atomically(path, lambda inner: _write_ids(inner, texts, 50)),
+    "ids.parquet": lambda path: write_atomically(path, lambda inner: _write_ids(inner, [texts, texts])),
     "manifest.json": lambda path: write_atomically(path, lambda inner: inner.write_bytes(b"x" * 10_000) and None),
 }
 for name, write in writers.items():

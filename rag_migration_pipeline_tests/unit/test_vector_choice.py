@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import DenseColumn, Metric, RecordBatch, VectorSpec
-from rag_migration_pipeline.spec import MigrationOptions
 from rag_migration_pipeline.vector_choice import choice_problems, renaming_routes, route_vectors, routes_of
 
 TITLE, BODY = VectorSpec(2, Metric.COSINE, "title"), VectorSpec(3, Metric.L2, "body")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rag_migration_pipeline.envelope import pack_some, unpack
 from rag_migration_pipeline.errors import SchemaCompatibilityError
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.plan import Plan, make_plan, refuse_plan
 from rag_migration_pipeline.records import (
@@ -26,7 +27,7 @@ from rag_migration_pipeline.records import (
     VectorKind,
     VectorSpec,
 )
-from rag_migration_pipeline.spec import Migration, MigrationOptions
+from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.stores import memory
 from rag_migration_pipeline.stores.abilities import abilities
 from rag_migration_pipeline.stores.memory import MemorySettings
