@@ -41,6 +41,36 @@ class BatchDone:
 
 
 @dataclass(frozen=True)
+class RangeStarted:
+    """A range is begun.
+
+    Attributes:
+        records: Records that are to be carried of it.
+        batches: About how many batches that will be.
+    """
+
+    migration: str
+    range_key: str
+    records: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class RangeFailed:
+    """A range, or batches of it, failed; the others go on.
+
+    Attributes:
+        records: Records concerned.
+        cause: Where, and why.
+    """
+
+    migration: str
+    range_key: str
+    records: int
+    cause: str
+
+
+@dataclass(frozen=True)
 class FieldsDeprecated:
     """Records of a batch have fields that the mapping calls deprecated.
 
@@ -115,6 +145,8 @@ Event = (
     | RecordsRejected
     | RecordsSkipped
     | RequestRepeated
+    | RangeStarted
+    | RangeFailed
     | RangeProven
     | CollectionProven
 )

@@ -9,6 +9,7 @@ its numbers) or, where the target does not keep that vector bit for bit, ``sketc
 ``digests.py``).
 """
 
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,6 +78,19 @@ class Receipt:
             vectors={name: [digests[row] for row in rows] for name, digests in self.vectors.items()},
             sketches={name: values[rows] for name, values in self.sketches.items()},
         )
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that the target was expected to hold of these records, in their order."""
+        total = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        for content in self.contents:
+            total.update(content)
+        for digests in self.vectors.values():
+            for digest in digests:
+                total.update(digest)
+        for sketches in self.sketches.values():
+            total.update(sketches.tobytes())
+        return total.hexdigest()
 
     def count_zeros(self, vector: VectorSpec) -> int:
         """Return how many records have a zero vector of that name; dense ones only."""
@@ -163,6 +177,17 @@ def read_receipt(path: Path) -> Receipt:
     counts = {name: int(value) for name, value in metadata.items()}
     source_ids = [ids[row] if original is None else original for row, original in enumerate(originals)]
     return Receipt(ids, source_ids, table["content"].to_pylist(), vectors, sketches, counts, ids_digest)
+
+
+def read_counts(path: Path) -> dict[str, int]:
+    """Return the counts of a stored receipt, without its records.
+
+    Raises:
+        StagingError: It is missing or damaged.
+    """
+    with reading_errors(path), pa.memory_map(str(path)) as source:
+        metadata = pa.ipc.open_file(source).schema.metadata or {}
+    return {name.decode(): int(value) for name, value in metadata.items() if name.decode() != _IDS_DIGEST}
 
 
 def is_receipt_of(path: Path, ids_digest: str) -> bool:

@@ -16,6 +16,8 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               overwritten_unkept                   records of others may have been overwritten without
                               staging/<range key>/          Arrow files between steps; removed when proven
                               report.json                   the last whole-collection proof
+                              ledger.json                   how far a run without Dagster is, for people
+                              sync.json                     the watermark of the last sync
 """
 
 import os
@@ -50,6 +52,16 @@ class StateFolder:
     def manifest(self) -> Path:
         """The manifest file, whose existence says that the migration was planned."""
         return self.root / "manifest.json"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of runs without Dagster."""
+        return self.root / "ledger.json"
+
+    @property
+    def sync(self) -> Path:
+        """What is kept from sync to sync."""
+        return self.root / "sync.json"
 
     @property
     def report(self) -> Path:

@@ -92,17 +92,23 @@ def detect_changes(context: MigrationContext, detect: Detect) -> Changes:
     return Changes(added, changed, gone, listing, compared=compared)
 
 
-def detect_by_watermark(context: MigrationContext, name: str, value: Any, *, with_deletions: bool) -> Changes:
+def detect_by_watermark(
+    context: MigrationContext, name: str, value: Any, *, with_deletions: bool
+) -> tuple[Changes, Any]:
     """Compare those records of the source whose field is at least a value with what was seen of them.
 
     Args:
         context: A migration all ranges of which are proven.
-        name: The field, named as in filters.
+        name: The field: a key of the payload.
         value: The largest value that the field had when the source was read the last time.
         with_deletions: Whether all ids are listed as well, so that what is gone is known.
 
+    Returns:
+        What changed, and the largest value that the field has now.
+
     Raises:
         SourceChangedError: The source's ids do not hold still.
+        SpecError: The field has values that cannot be ordered.
     """
     options = context.migration.options
     later: dict[str, Any] = {name: {"$gte": value}}
@@ -114,22 +120,47 @@ def detect_by_watermark(context: MigrationContext, name: str, value: Any, *, wit
         for entry in context.manifest.ranges
         for record_id in read_range_ids(context.state, context.manifest, entry.key).ids
     }
-    known: dict[str, list[RecordId]] = {}
-    for record_id in listing.ids:
-        if record_id in ranges:
-            known.setdefault(ranges[record_id], []).append(record_id)
-    changed = {}
-    for key, ids in known.items():
-        part = replace(read_range_ids(context.state, context.manifest, key), ids=ids, is_listed=True)
-        found = _changed_in(context, context.manifest.entry(key), part, Detect.PAYLOAD)
-        if found:
-            changed[key] = found
+    found = _Later(context, name, value, ranges)
+    for start in range(0, len(listing.ids), context.page_count):
+        page = listing.ids[start : start + context.page_count]
+        found.take(context.source.fetch_contents(context.migration.source_collection, page))
     if with_deletions:
         everything = detect_changes(context, Detect.IDS)
-        return replace(everything, changed=changed, compared=len(listing.ids))
+        return replace(everything, changed=found.changed, compared=len(listing.ids)), found.newest
     added = [row for row, record_id in enumerate(listing.ids) if record_id not in ranges]
     news = IdListing([listing.ids[row] for row in added], [listing.originals[row] for row in added], listing.push_down)
-    return Changes(news.ids, changed, {}, news, is_listed=False, compared=len(listing.ids))
+    changes = Changes(news.ids, found.changed, {}, news, is_listed=False, compared=len(listing.ids))
+    return changes, found.newest
+
+
+class _Later:
+    """Records that are later than a watermark, compared with what was seen of them.
+
+    Attributes:
+        changed: Range -> its records that are other than they were.
+        newest: The largest value so far.
+    """
+
+    def __init__(self, context: MigrationContext, name: str, value: Any, ranges: Mapping[RecordId, str]) -> None:
+        self.changed: dict[str, list[RecordId]] = {}
+        self.newest = value
+        self._context = context
+        self._name = name
+        self._ranges = ranges
+        self._seen: dict[str, Mapping[RecordId, bytes]] = {}
+
+    def take(self, batch: RecordBatch) -> None:
+        for record_id, digest, payload in zip(batch.ids, digest_contents(batch), batch.payloads, strict=True):
+            self.newest = later_of(self.newest, payload.get(self._name), self._name)
+            key = self._ranges.get(record_id)
+            if key is not None and self._contents_of(key).get(record_id) != digest:
+                self.changed.setdefault(key, []).append(record_id)
+
+    def _contents_of(self, key: str) -> Mapping[RecordId, bytes]:
+        if key not in self._seen:
+            seen = read_sightings(self._context.state.sightings(key))
+            self._seen[key] = {} if seen is None else dict(zip(seen.ids, seen.contents, strict=True))
+        return self._seen[key]
 
 
 def newest_value(context: MigrationContext, name: str) -> Any:
@@ -145,16 +176,25 @@ def newest_value(context: MigrationContext, name: str) -> Any:
     newest: Any = None
     for _, values in context.source.iter_field(context.migration.source_collection, name):
         for value in values:
-            if value is None:
-                continue
-            if not _is_ordered(value) or (newest is not None and isinstance(value, str) != isinstance(newest, str)):
-                raise SpecError(
-                    f"the field {name!r} cannot be a watermark: it has a {type(value).__name__}"
-                    f"{'' if newest is None else f' beside a {type(newest).__name__}'}.",
-                    todo="Choose a field that holds numbers only, or texts only (ISO 8601 dates, say).",
-                )
-            newest = value if newest is None or value > newest else newest
+            newest = later_of(newest, value, name)
     return newest
+
+
+def later_of(newest: Any, value: Any, name: str) -> Any:
+    """Return the larger of two values of a watermark's field; None is smaller than all.
+
+    Raises:
+        SpecError: They cannot be ordered.
+    """
+    if value is None:
+        return newest
+    if not _is_ordered(value) or (newest is not None and isinstance(value, str) != isinstance(newest, str)):
+        beside = "" if newest is None else f" beside a {type(newest).__name__}"
+        raise SpecError(
+            f"the field {name!r} cannot be a watermark: it has a {type(value).__name__}{beside}.",
+            todo="Choose a field that holds numbers only, or texts only (ISO 8601 dates, say).",
+        )
+    return value if newest is None or value > newest else newest
 
 
 def _is_ordered(value: Any) -> bool:

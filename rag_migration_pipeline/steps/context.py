@@ -3,7 +3,7 @@
 Belongs here: opening and closing those together. Does not belong here: anything that a step does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +26,7 @@ from rag_migration_pipeline.steps.manifest import (
     read_known_ids,
 )
 from rag_migration_pipeline.steps.planning import make_manifest
-from rag_migration_pipeline.stores.base import VectorStore
+from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.registry import open_source, open_target
 from rag_migration_pipeline.vector_choice import VectorRoute, renaming_routes
 
@@ -81,9 +81,23 @@ class MigrationContext:
         return self.migration.options.page_count or self.source.capabilities.page_count
 
 
+@dataclass(frozen=True)
+class Openers:
+    """How the stores of a migration are opened; a runner puts wrappers around them."""
+
+    source: Callable[[StoreSettings], VectorStore] = open_source
+    target: Callable[[StoreSettings], VectorStore] = open_target
+
+
 @contextmanager
 def open_migration(
-    migration: Migration, state_dir: Path, emit: EventSink = ignore_events, *, plan: bool = False
+    migration: Migration,
+    state_dir: Path,
+    emit: EventSink = ignore_events,
+    *,
+    plan: bool = False,
+    fresh: bool = False,
+    openers: Openers = Openers(),
 ) -> Iterator[MigrationContext]:
     """Open both stores and take up the migration's manifest; the target collection is there afterwards.
 
@@ -92,6 +106,8 @@ def open_migration(
         state_dir: Folder of all migrations' state.
         emit: Takes the steps' events.
         plan: Make the manifest where there is none (or where a finished migration's source has other ids now).
+        fresh: Make a new one whatever there is.
+        openers: How the stores are opened.
 
     Raises:
         ManifestError: There is no manifest and ``plan`` is False, or it is damaged.
@@ -100,10 +116,14 @@ def open_migration(
     with ExitStack() as stack:
         if not plan:
             open_manifest(state, migration)  # before any store is touched
-        source = stack.enter_context(open_source(migration.source))
+        source = stack.enter_context(openers.source(migration.source))
         source.spec(migration.source_collection)  # a missing source is told before a target folder is made
-        target = stack.enter_context(open_target(migration.target))
-        manifest = make_manifest(migration, source, target, state, emit) if plan else open_manifest(state, migration)
+        target = stack.enter_context(openers.target(migration.target))
+        manifest = (
+            make_manifest(migration, source, target, state, emit, fresh=fresh)
+            if plan
+            else open_manifest(state, migration)
+        )
         take_up(manifest, migration, source, target, state)
         yield context_of(migration, manifest, state, source, target, emit)
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, MutableSequence, Seque
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-from rag_migration_pipeline.errors import RateLimitedError
+from rag_migration_pipeline.errors import MigrationInterruptedError, RateLimitedError
 from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.narrowing import Narrowing
-from rag_migration_pipeline.stores.wrappers import WrapperStore
+from rag_migration_pipeline.stores.wrappers import WRITES, WrapperStore
 
 ValueT = TypeVar("ValueT")
 
@@ -157,9 +157,19 @@ class RateLimitedStore(WrapperStore):
         self._pace = pace
         self._stop = stop
 
-    def before(self, operation: str, collection: str | None) -> None:  # noqa: ARG002 - all operations are requests
-        """Wait for the turn."""
+    def before(self, operation: str, collection: str | None) -> None:  # noqa: ARG002 - a hook
+        """Wait for the turn.
+
+        Raises:
+            MigrationInterruptedError: Somebody wants everything to stop; writes go on, so that a batch is finished.
+        """
+        if operation not in WRITES:
+            self._refuse_when_stopped()
         self._pace.ask(self._stop)
+
+    def _refuse_when_stopped(self) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise MigrationInterruptedError("stopped on request.")
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -174,6 +184,7 @@ class RateLimitedStore(WrapperStore):
         is_first = True
         while True:
             if not is_first:
+                self._refuse_when_stopped()
                 self._pace.ask(self._stop)
             is_first = False
             with self._watched():

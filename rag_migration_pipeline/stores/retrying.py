@@ -41,27 +41,32 @@ def no_patience_with_failures() -> Iterator[None]:
         _is_searching.reset(token)
 
 
-class RetryingStore(WrapperStore):
-    """Repeats requests; may be used by several threads."""
+class Repeater:
+    """Repeats what failed for a reason that may pass; may be used by several threads."""
 
     def __init__(
-        self, inner: VectorStore, policy: RetryPolicy, emit: Emit | None = None, stop: threading.Event | None = None
+        self, address: str, policy: RetryPolicy, emit: Emit | None = None, stop: threading.Event | None = None
     ) -> None:
-        """Wrap a store.
+        """Say how.
 
         Args:
-            inner: The store.
+            address: The store's, for messages.
             policy: How often, and after how long.
             emit: Is told of every repetition.
             stop: Ends waiting; the error that was waited for is raised then.
         """
-        super().__init__(inner)
+        self._address = address
         self._policy = policy
         self._emit = emit
         self._stop = stop or threading.Event()
 
-    def _repeat(self, operation: str, call: Callable[[], ValueT]) -> ValueT:
-        attempts = _Attempts(self, operation)
+    def repeat(self, operation: str, call: Callable[[], ValueT]) -> ValueT:
+        """Return what a call returns, in the first attempt that does not fail.
+
+        Raises:
+            MigrationError: The last attempt's.
+        """
+        attempts = Attempts(self, operation)
         while True:
             try:
                 return call()
@@ -80,15 +85,49 @@ class RetryingStore(WrapperStore):
             attempt,
             self._policy.max_attempts,
             operation.replace("_", " "),
-            self.address,
+            self._address,
             wait_s,
             cause,
         )
         if self._emit is not None:
-            self._emit(RequestRepeated(self.address, operation, attempt, wait_s, cause))
+            self._emit(RequestRepeated(self._address, operation, attempt, wait_s, cause))
         wait(wait_s, self._stop)
         if self._stop.is_set():
             raise error
+
+
+class Attempts:
+    """Counts the attempts in a row that failed."""
+
+    def __init__(self, repeater: Repeater, operation: str) -> None:
+        """Begin with none."""
+        self._repeater = repeater
+        self._operation = operation
+        self._failed = 0
+
+    def succeed(self) -> None:
+        """Begin anew."""
+        self._failed = 0
+
+    def fail(self, error: MigrationError) -> None:
+        """Wait, or raise the error; see `Repeater.failed`."""
+        self._failed += 1
+        self._repeater.failed(self._operation, self._failed, error)
+
+
+class RetryingStore(WrapperStore):
+    """Repeats requests; may be used by several threads."""
+
+    def __init__(self, inner: VectorStore, repeater: Repeater) -> None:
+        """Wrap a store."""
+        super().__init__(inner)
+        self._repeater = repeater
+
+    def _repeat(self, operation: str, call: Callable[[], ValueT]) -> ValueT:
+        return self._repeater.repeat(operation, call)
+
+    def _attempts(self, operation: str) -> Attempts:
+        return Attempts(self._repeater, operation)
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -169,7 +208,7 @@ class RetryingStore(WrapperStore):
 
     def _anew(self, operation: str, begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         """Yield tuples of equally long columns; after a failure from the start, without the rows that were yielded."""
-        attempts = _Attempts(self, operation)
+        attempts = self._attempts(operation)
         done = 0
         while True:
             position = 0
@@ -200,7 +239,7 @@ class RetryingStore(WrapperStore):
     def _onward(
         self, operation: str, record_range: RecordRange, begin: Callable[[RecordRange], Iterator[RecordBatch]]
     ) -> Iterator[RecordBatch]:
-        attempts = _Attempts(self, operation)
+        attempts = self._attempts(operation)
         last: RecordId | None = None
         seen: set[RecordId] = set()
         part = record_range
@@ -226,7 +265,7 @@ class RetryingStore(WrapperStore):
 
     def fetch_pages(self, collection: str, pages: Iterable[Sequence[RecordId]]) -> Iterator[RecordBatch]:
         """See `VectorStore.fetch_pages`; pages that were asked for and not answered are asked for again."""
-        attempts = _Attempts(self, "fetch_pages")
+        attempts = self._attempts("fetch_pages")
         asked = _Asked(pages)
         while True:
             try:
@@ -239,23 +278,6 @@ class RetryingStore(WrapperStore):
                 if asked.has_failed:  # whoever gives the ids failed, and not this store
                     raise
                 attempts.fail(error)
-
-
-class _Attempts:
-    """Counts the attempts in a row that failed."""
-
-    def __init__(self, store: RetryingStore, operation: str) -> None:
-        self._store = store
-        self._operation = operation
-        self._failed = 0
-
-    def succeed(self) -> None:
-        self._failed = 0
-
-    def fail(self, error: MigrationError) -> None:
-        """Wait, or raise the error; see `RetryingStore.failed`."""
-        self._failed += 1
-        self._store.failed(self._operation, self._failed, error)
 
 
 class _Asked:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rag_migration_pipeline.errors import StoreRequestError
+from rag_migration_pipeline.errors import StoreRequestError, StoreUnavailableError
 from rag_migration_pipeline.events import Event
 from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.receipts import Receipt
@@ -89,6 +89,11 @@ class World:
         """Return the migration into a target that refuses records whose payload has the key ``poison``."""
         assert isinstance(self.target, MemorySettings)
         return replace(self.migration(**options), target=PoisonedSettings(self.target.name, poisonous))
+
+    def poisoned_away(self, *ids: RecordId, **options: Any) -> Migration:
+        """Return the migration into a target that is away for batches with these records."""
+        assert isinstance(self.target, MemorySettings)
+        return replace(self.migration(**options), target=AwaySettings(self.target.name, {*ids}, []))
 
     def state(self, migration: Migration | None = None) -> StateFolder:
         """Return the migration's state folder."""
@@ -187,3 +192,31 @@ class PoisonedSettings(MemorySettings):
 def poisonous(batch: RecordBatch) -> list[RecordId]:
     """Return the records whose payload says so: repairing one is taking the key away."""
     return [record_id for record_id, payload in zip(batch.ids, batch.payloads, strict=True) if "poison" in payload]
+
+
+class Away(WrapperStore):
+    """A target that is away for batches with some records, half of which it has taken before."""
+
+    def __init__(self, inner: VectorStore, fails: set[RecordId], written: list[RecordId]) -> None:
+        super().__init__(inner)
+        self.fails = fails
+        self.written = written
+
+    def upsert(self, collection: str, batch: RecordBatch) -> WriteResult:
+        if self.fails.intersection(batch.ids):
+            super().upsert(collection, batch.slice(0, len(batch) // 2))
+            raise StoreUnavailableError("answered 503")
+        self.written += batch.ids
+        return super().upsert(collection, batch)
+
+
+class AwaySettings(MemorySettings):
+    """Settings of a memory space that is away for some records."""
+
+    def __init__(self, name: str, fails: set[RecordId], written: list[RecordId]) -> None:
+        super().__init__(name=name)
+        object.__setattr__(self, "away", (fails, written))
+
+    def open(self, *, create: bool = False) -> Any:
+        """Open the space behind it."""
+        return Away(super().open(create=create), *self.__dict__["away"])

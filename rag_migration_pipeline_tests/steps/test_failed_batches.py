@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rag_migration_pipeline.errors import MigrationInterruptedError, StoreUnavailableError
 from rag_migration_pipeline.options import Detect
-from rag_migration_pipeline.records import RecordBatch, RecordId
+from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.changes import detect_changes
 from rag_migration_pipeline.steps.load import FailedBatch
@@ -19,35 +19,16 @@ from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.range import RangeOptions, migrate_range
 from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.steps.syncing import plan_changes
-from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.memory import MemorySettings
-from rag_migration_pipeline.stores.wrappers import WrapperStore
-from rag_migration_pipeline_tests.steps.support import World, dump, end_world, new_world, numbered, records
-
-
-class Away(WrapperStore):
-    """A target that is away for batches with some records, half of which it has taken before."""
-
-    def __init__(self, inner: VectorStore, fails: set[RecordId], written: list[RecordId]) -> None:
-        super().__init__(inner)
-        self.fails = fails
-        self.written = written
-
-    def upsert(self, collection: str, batch: RecordBatch) -> WriteResult:
-        if self.fails.intersection(batch.ids):
-            super().upsert(collection, batch.slice(0, len(batch) // 2))
-            raise StoreUnavailableError("answered 503")
-        self.written += batch.ids
-        return super().upsert(collection, batch)
-
-
-class AwaySettings(MemorySettings):
-    def __init__(self, name: str, fails: set[RecordId], written: list[RecordId]) -> None:
-        super().__init__(name=name)
-        object.__setattr__(self, "away", (fails, written))
-
-    def open(self, *, create: bool = False) -> Away:  # type: ignore[override]
-        return Away(super().open(create=create), *self.__dict__["away"])
+from rag_migration_pipeline_tests.steps.support import (
+    AwaySettings,
+    World,
+    dump,
+    end_world,
+    new_world,
+    numbered,
+    records,
+)
 
 
 def away(world: World, migration: Migration, fails: set[RecordId], written: list[RecordId]) -> Migration:

@@ -40,7 +40,7 @@ def detected(context: MigrationContext) -> Changes:
     if options.detect is not Detect.WATERMARK:
         return detect_changes(context, options.detect)
     assert options.watermark is not None
-    return detect_by_watermark(context, options.watermark, 0, with_deletions=options.deletes == "mirror")
+    return detect_by_watermark(context, options.watermark, 0, with_deletions=options.deletes == "mirror")[0]
 
 
 def sync(world: World, migration: Migration) -> tuple[Changes, int, Report]:
@@ -176,7 +176,8 @@ def test_a_watermark_finds_what_has_a_later_value_and_says_what_is_newest(world:
     world.fill(records(["r020"], start=80))
     with world.opened(plan=False) as context:
         assert newest_value(context, "n") == 80
-        changes = detect_by_watermark(context, "n", 10, with_deletions=False)
+        changes, newest = detect_by_watermark(context, "n", 10, with_deletions=False)
+        assert newest == 80
         assert (changes.added, list(changes.changed.values()), changes.compared) == (["r020"], [["r002"]], 3)
     _, carried, report = sync(world, world.migration(detect="watermark", watermark="n"))
     assert (carried, report.is_proven) == (2, True)

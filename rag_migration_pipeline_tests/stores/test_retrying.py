@@ -25,7 +25,7 @@ from rag_migration_pipeline.records import CollectionSpec, IdKind, Metric, Recor
 from rag_migration_pipeline.retries import RetryPolicy
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.memory import MemorySettings, forget_space
-from rag_migration_pipeline.stores.retrying import RetryingStore, no_patience_with_failures
+from rag_migration_pipeline.stores.retrying import Repeater, RetryingStore, no_patience_with_failures
 from rag_migration_pipeline.stores.wrappers import WrapperStore
 from rag_migration_pipeline_tests.steps.support import numbered, records
 
@@ -82,7 +82,7 @@ def flaky() -> Iterator[Flaky]:
 
 def retrying(flaky: Flaky, policy: RetryPolicy = FIVE) -> tuple[RetryingStore, list[RequestRepeated]]:
     events: list[RequestRepeated] = []
-    return RetryingStore(flaky, policy, events.append), events
+    return RetryingStore(flaky, Repeater(flaky.address, policy, events.append)), events
 
 
 def test_five_attempts_wait_two_four_eight_and_sixteen_seconds(flaky: Flaky) -> None:
@@ -178,7 +178,9 @@ def test_a_stream_that_broke_anywhere_gives_everything_once(stream: str, plan: l
         flaky = Flaky(inner)
         expected = STREAMS[stream](inner)
         flaky.plan = iter([StoreUnavailableError("away") if fails else None for fails in plan])
-        assert STREAMS[stream](RetryingStore(flaky, RetryPolicy(max_attempts=40, delay_s=0.0))) == expected
+        assert (
+            STREAMS[stream](RetryingStore(flaky, Repeater("", RetryPolicy(max_attempts=40, delay_s=0.0)))) == expected
+        )
     forget_space(name)
 
 
@@ -212,7 +214,7 @@ def test_a_stop_ends_the_wait_with_the_error_that_was_waited_for() -> None:
         threading.Timer(0.2, stop.set).start()
         begun = time.monotonic()
         with pytest.raises(StoreUnavailableError):
-            RetryingStore(flaky, RetryPolicy(max_attempts=3, delay_s=60.0), stop=stop).list_collections()
+            RetryingStore(flaky, Repeater("", RetryPolicy(3, delay_s=60.0), stop=stop)).list_collections()
         assert time.monotonic() - begun < 20
         assert flaky.calls == 1
     forget_space(name)

@@ -1,0 +1,67 @@
+"""Watching: what changed since the last completed run, by the way that the migration's options choose.
+
+Belongs here: choosing the comparison, and the watermark that is kept from run to run. Does not belong here: comparing
+(``steps/changes.py``).
+
+``sync.json`` in the migration's state holds the largest value that the watermark's field had before the records were
+read that are proven now.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rag_migration_pipeline.options import Deletes, Detect
+from rag_migration_pipeline.payloads import decode, encode
+from rag_migration_pipeline.state import staging_errors, write_atomically
+from rag_migration_pipeline.steps.changes import Changes, detect_by_watermark, detect_changes, newest_value
+from rag_migration_pipeline.steps.context import MigrationContext
+
+
+def find_changes(context: MigrationContext) -> tuple[Changes, Any]:
+    """Return what changed in the source, and the watermark to note when that is done (None without one).
+
+    Without a watermark of the last time everything is compared by payload.
+
+    Args:
+        context: A migration all ranges of which are proven.
+
+    Raises:
+        SourceChangedError: The source's ids do not hold still.
+        SpecError: The field of the watermark has values that cannot be ordered.
+    """
+    options = context.migration.options
+    if options.detect is not Detect.WATERMARK or options.watermark is None:
+        return detect_changes(context, options.detect), None
+    last = _noted(context, options.watermark)
+    if last is None:
+        newest = newest_value(context, options.watermark)  # first: what comes later is found again the next time
+        return detect_changes(context, Detect.PAYLOAD), newest
+    mirrors = options.deletes is Deletes.MIRROR
+    return detect_by_watermark(context, options.watermark, last, with_deletions=mirrors)
+
+
+def note_watermark(context: MigrationContext, value: Any) -> None:
+    """Note the watermark of a run that is done.
+
+    Raises:
+        StagingError: The disk is full, or the folder cannot be written.
+    """
+    options = context.migration.options
+    if options.watermark is not None and value is not None:
+        text = json.dumps({"field": options.watermark, "value": encode(value)})
+        write_atomically(context.state.sync, lambda path: _put(path, text))
+
+
+def _noted(context: MigrationContext, name: str) -> Any:
+    """Return the watermark of the last run, or None where there is none for that field."""
+    path = context.state.sync
+    if not path.exists():
+        return None
+    with staging_errors(path):
+        facts = json.loads(path.read_text())
+    return decode(facts["value"]) if facts.get("field") == name else None
+
+
+def _put(path: Path, text: str) -> None:
+    path.write_text(text)

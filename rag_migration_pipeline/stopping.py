@@ -1,0 +1,71 @@
+"""Stopping on request: a run finishes the batch that it is at, and says how to go on.
+
+Belongs here: the request, and signals that make one. Does not belong here: what a run does about it (``engine.py``).
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rag_migration_pipeline.errors import MigrationInterruptedError
+
+
+class StopRequest:
+    """Somebody wants a run to stop, or nobody does yet.
+
+    Attributes:
+        event: Set when somebody wants it.
+        reason: Who, in words.
+    """
+
+    def __init__(self) -> None:
+        """Nobody wants it."""
+        self.event = threading.Event()
+        self.reason = ""
+
+    def request(self, reason: str) -> None:
+        """Want it; the first reason stays."""
+        if not self.event.is_set():
+            self.reason = reason
+            self.event.set()
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether somebody wants it."""
+        return self.event.is_set()
+
+    def check(self) -> None:
+        """End what goes on, if somebody wants it.
+
+        Raises:
+            MigrationInterruptedError: Somebody does.
+        """
+        if self.event.is_set():
+            raise MigrationInterruptedError(f"stopped on request ({self.reason}).", reason=self.reason)
+
+
+@contextmanager
+def stopping_on_signals(stop: StopRequest) -> Iterator[None]:
+    """Let SIGINT and SIGTERM request a stop until the block ends; the second one of a kind does what it always does.
+
+    Only the main thread of a process may set handlers, and a program's own handlers stay: there nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+
+    def handle(number: int, _frame: object) -> None:
+        stop.request(signal.Signals(number).name)
+        signal.signal(number, before[number])
+
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
