@@ -231,7 +231,7 @@ class Engine:
             return
         outcome.failed += result.failed
         outcome.errors += result.errors
-        if result.error is None:
+        if result.is_written:
             outcome.migrated += self.tally.written(result.key)
         if isinstance(result.error, ValidationError) and outcome.contradiction is None:
             outcome.contradiction = result.error

@@ -169,3 +169,8 @@ class ValidationError(MigrationError):
     def report(self) -> Any:
         """The report whose findings contradict the claim, or None."""
         return self.facts.get("report")
+
+    @property
+    def result(self) -> Any:
+        """What the Python API would have returned, a `models.MigrationResult`, or None."""
+        return self.facts.get("result")

@@ -125,6 +125,12 @@ class Tally:
         with self._turn:
             return self._written[range_key]
 
+    def finish(self) -> None:
+        """Count everything that was planned as done with, and tell it."""
+        with self._turn:
+            self._done = self._total
+        self.end()
+
     def end(self) -> None:
         """Tell how it ended."""
         with self._turn:

@@ -64,6 +64,11 @@ class RangeResult:
         """Whether the range is proven."""
         return not self.failed and self.error is None
 
+    @property
+    def is_written(self) -> bool:
+        """Whether what was written of it counts: no error ended it, or only records that were set aside did."""
+        return self.error is None or (isinstance(self.error, RecordRejectedError) and not self.failed)
+
 
 @dataclass(frozen=True)
 class Paces:
@@ -155,7 +160,8 @@ class RangeRunner:
             self._emit(RangeFailed(self._context.migration.name, key, records, text))
         facts: dict[str, object] = {"duration_s": round(duration_s, 3)}
         errors = (*map(_batch_text, failures), text)
-        return RangeResult(key, records, records, errors, error, is_fatal, facts)
+        is_written = isinstance(error, RecordRejectedError) and not failures  # those within were, and stay
+        return RangeResult(key, records, 0 if is_written else records, errors, error, is_fatal, facts)
 
     def _succeeded(self) -> None:
         with self._turn:

@@ -42,6 +42,7 @@ class MigrationContext:
         target_layout: How the target collection holds records.
         emit: Takes the steps' events.
         vector_routes: Where each vector goes; empty where all keep their names.
+        known: The target's ids that others wrote; None reads them off the state when they are first asked for.
     """
 
     migration: Migration
@@ -53,11 +54,12 @@ class MigrationContext:
     target_layout: Layout
     emit: EventSink
     vector_routes: tuple[VectorRoute, ...] = ()
+    known: frozenset[RecordId] | None = None
 
     @cached_property
     def known_ids(self) -> frozenset[RecordId]:
         """The target's ids that others wrote, as of the manifest; read when first asked for."""
-        return frozenset(read_known_ids(self.state, self.manifest))
+        return self.known if self.known is not None else frozenset(read_known_ids(self.state, self.manifest))
 
     @cached_property
     def tolerances(self) -> Mapping[str, float]:
@@ -89,6 +91,10 @@ class Openers:
     target: Callable[[StoreSettings], VectorStore] = open_target
 
 
+PLAIN = Openers()
+"""Without wrappers."""
+
+
 @contextmanager
 def open_migration(
     migration: Migration,
@@ -97,7 +103,7 @@ def open_migration(
     *,
     plan: bool = False,
     fresh: bool = False,
-    openers: Openers = Openers(),
+    openers: Openers = PLAIN,
 ) -> Iterator[MigrationContext]:
     """Open both stores and take up the migration's manifest; the target collection is there afterwards.
 

@@ -6,6 +6,7 @@ Belongs here: the plan as one value, as a Markdown table and as text for a termi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from rag_migration_pipeline.errors import MigrationError
 from rag_migration_pipeline.plan import PlanFacts
@@ -89,6 +90,45 @@ class MigrationPlan:
         if self.generation:
             lines.append(("generation", f"{self.generation}; {self.left_count} records of earlier ones stay"))
         return lines + [("refused", str(refusal)) for refusal in self.refusals]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "migration": self.migration,
+            "source": {"address": self.source, "collection": self.source_spec.name},
+            "target": {
+                "address": self.target,
+                "collection": self.target_spec.name,
+                "is_created": self.creates_target,
+                "records_of_others": self.known_count,
+                "records_left_over": self.left_count,
+            },
+            "records": self.count,
+            "ranges": self.ranges,
+            "generation": self.generation,
+            "vectors": [vector_line(vector) for vector in self.target_spec.vectors],
+            "ids": dict(self.facts.id_mapping),
+            "records_looked_at": self.facts.looked_at,
+            "push_down": list(self.facts.push_down),
+            "is_applicable": self.is_applicable,
+            "refusals": [str(refusal) for refusal in self.refusals],
+            "verdicts": [
+                {
+                    "subject": verdict.subject,
+                    "verdict": str(verdict.level),
+                    "how": verdict.how,
+                    "why": verdict.reason,
+                    "consent": verdict.consent,
+                }
+                for verdict in self.verdicts
+            ],
+        }
+
+    def to_pandas(self) -> Any:
+        """Return the verdicts as a ``pandas.DataFrame``, one per row."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_dict()["verdicts"], columns=[*COLUMNS, "consent"])
 
     def to_markdown(self) -> str:
         """Return the whole plan as Markdown."""

@@ -1,0 +1,25 @@
+"""What `__init__.py` gives, for type checkers."""
+
+from rag_migration_pipeline.errors import CollectionNotFoundError as CollectionNotFoundError
+from rag_migration_pipeline.errors import ConflictError as ConflictError
+from rag_migration_pipeline.errors import MigrationError as MigrationError
+from rag_migration_pipeline.errors import MigrationInterruptedError as MigrationInterruptedError
+from rag_migration_pipeline.errors import MigrationLockedError as MigrationLockedError
+from rag_migration_pipeline.errors import RecordRejectedError as RecordRejectedError
+from rag_migration_pipeline.errors import SchemaCompatibilityError as SchemaCompatibilityError
+from rag_migration_pipeline.errors import SpecError as SpecError
+from rag_migration_pipeline.errors import StopError as StopError
+from rag_migration_pipeline.errors import TryAgainError as TryAgainError
+from rag_migration_pipeline.errors import ValidationError as ValidationError
+from rag_migration_pipeline.migrator import VectorStoreMigrator as VectorStoreMigrator
+from rag_migration_pipeline.models import MigrationEstimate as MigrationEstimate
+from rag_migration_pipeline.models import MigrationResult as MigrationResult
+from rag_migration_pipeline.progress import MigrationProgress as MigrationProgress
+from rag_migration_pipeline.services import StoreService as StoreService
+from rag_migration_pipeline.services import get_chromadb_service as get_chromadb_service
+from rag_migration_pipeline.services import get_milvus_service as get_milvus_service
+from rag_migration_pipeline.services import get_qdrant_service as get_qdrant_service
+from rag_migration_pipeline.steps.plan_view import MigrationPlan as MigrationPlan
+from rag_migration_pipeline.steps.verification import Verification as Verification
+
+__version__: str
