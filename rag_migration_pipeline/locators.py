@@ -9,7 +9,8 @@ Belongs here: the grammar of URLs and the names of the secrets. Does not belong 
     memory://docs
 
 The last path segment is the collection. ``?tls=true`` asks for TLS. Every store takes ``document_key`` and
-``timeout_s``. Percent-encoding is decoded.
+``timeout_s``. Percent-encoding is decoded. A secret may stand in a file: ``?api_key_file=/run/secrets/key``, or the
+path in the variable ``QDRANT_API_KEY_FILE``.
 """
 
 import math
@@ -17,6 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
@@ -128,6 +130,9 @@ def parse_locator(url: str, role: Role, environment: Mapping[str, str] | None = 
         )
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     secrets = _secrets(family, role, os.environ if environment is None else environment)
+    for name in _SECRET_OPTIONS:
+        if f"{name}_file" in options:
+            secrets[name] = _secret_in(options.pop(f"{name}_file"), f"option {name}_file of a {parts.scheme} URL")
     secrets.update({name: SecretStr(options.pop(name)) for name in _SECRET_OPTIONS if name in options})
     if parts.username:
         secrets["user"] = SecretStr(unquote(parts.username))
@@ -185,10 +190,36 @@ def _checked(collection: str, url: str) -> str:
 def _secrets(family: str, role: Role, environment: Mapping[str, str]) -> dict[str, SecretStr]:
     found = {}
     for name, variable in SECRETS[family].items():
-        value = environment.get(f"{role.upper()}_{variable}") or environment.get(variable)
-        if value:
-            found[name] = SecretStr(value)
+        for candidate in (f"{role.upper()}_{variable}", variable):
+            if environment.get(candidate):
+                found[name] = SecretStr(environment[candidate])
+                break
+            if environment.get(f"{candidate}_FILE"):
+                found[name] = _secret_in(environment[f"{candidate}_FILE"], f"environment variable {candidate}_FILE")
+                break
     return found
+
+
+def _secret_in(path: str, where: str) -> SecretStr:
+    """Return the secret in a file, without the end of its line."""
+    try:
+        secret = Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError(f"{where}: cannot read {path}: {reason}.", todo="Name a file with the secret alone.") from None
+    if not secret:
+        raise SpecError(f"{where}: {path} is empty.", todo="Name a file with the secret alone.")
+    return SecretStr(secret)
+
+
+def has_secret(url: str) -> bool:
+    """Return whether a URL carries a secret itself, which logs of shells and lists of processes show."""
+    try:
+        parts = _split(url)
+    except SpecError:
+        return False
+    named = {name for name, value in parse_qsl(parts.query, keep_blank_values=True) if value}
+    return bool(parts.password or named & set(_SECRET_OPTIONS))
 
 
 def mask_url(url: str) -> str:
@@ -214,4 +245,6 @@ def _shown_scheme(url: str) -> str:
 
 def _masked_option(pair: str) -> str:
     name, _, value = pair.partition("=")
-    return f"{name}=***" if value and _SECRET_WORDS.search(unquote_plus(name)) else pair
+    plain = unquote_plus(name)
+    is_shown = not value or plain.endswith("_file") or not _SECRET_WORDS.search(plain)
+    return pair if is_shown else f"{name}=***"

@@ -1,7 +1,7 @@
 """What is wrong in a description, each problem with its place: option, key, line of the file.
 
 Belongs here: turning pydantic's errors into one of ours. Does not belong here: what is right (``spec.py``,
-``mapping/``), reading files (``orchestration/config.py``).
+``mapping/``), reading files (``config_files.py``).
 
 A validator that finds several problems raises ``SpecError(..., problems=[Problem(...), ...])``; their places are
 relative to the value that it checks.

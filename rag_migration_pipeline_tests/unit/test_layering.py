@@ -13,7 +13,7 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 
 GROUND = frozenset(
     {"__init__", "errors", "records", "vectors", "batching", "locks", "payloads", "locators", "state", "events"}
-    | {"names", "problems", "retries", "prefetching"}
+    | {"names", "problems", "retries", "prefetching", "config_files"}
     | {"filters"}  # adapters translate filters
 )
 CORE = frozenset(
@@ -43,7 +43,7 @@ def layer_of(module: str) -> str:
     first = module.partition(".")[0]
     if first in ("stores", "steps", "definitions"):
         return first
-    if module in ("demo.__main__", "cli"):
+    if module == "demo.__main__" or first == "cli":
         return "programs"
     return "ground" if first in GROUND else "core" if first in CORE else "shell"
 
@@ -128,14 +128,20 @@ def test_annotations_are_real_types(module: str) -> None:
 def test_files_and_functions_stay_short(module: str) -> None:
     lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_FILE_LINES, f"{module} has {lines} lines"
-    long = {
-        node.name: node.end_lineno - node.lineno + 1
-        for node in ast.walk(tree_of(module))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
-    }
+    functions = (node for node in ast.walk(tree_of(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    long = {node.name: count for node in functions if (count := code_lines(node)) > MAX_FUNCTION_LINES}
     assert not long
+
+
+def code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how many lines a function has apart from its docstring."""
+    assert node.end_lineno is not None
+    lines = node.end_lineno - node.lineno + 1
+    first = node.body[0]
+    if ast.get_docstring(node, clean=False) is not None:
+        assert first.end_lineno is not None
+        lines -= first.end_lineno - first.lineno + 1
+    return lines
 
 
 @every_module
@@ -148,7 +154,8 @@ def test_every_module_opens_with_its_charter(module: str) -> None:
 def test_every_module_has_its_layer() -> None:
     """A new file is put into a layer on purpose, not by falling through to the shell."""
     shell = {module.partition(".")[0] for module in MODULES if layer_of(module) == "shell"}
-    assert shell <= {"orchestration", "demo", "engine", "ledger", "migrator"}
+    running = {"engine", "ledger", "progress", "range_runner", "running", "stopping", "workers"}
+    assert shell <= {"orchestration", "demo", "migrator", "models", "services", *running}
 
 
 def test_the_rules_see_what_they_forbid() -> None:

@@ -1,11 +1,12 @@
 """Store URLs say where and what, secrets come from the environment, and none is ever shown."""
 
 import traceback
+from pathlib import Path
 
 import pytest
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.locators import Locator, Role, mask_url, parse_locator
+from rag_migration_pipeline.locators import Locator, Role, has_secret, mask_url, parse_locator
 from rag_migration_pipeline.stores.memory import MemorySettings
 from rag_migration_pipeline.stores.registry import settings_for
 
@@ -191,3 +192,36 @@ def test_every_store_takes_a_timeout_and_a_document_key(url: str) -> None:
 def test_a_timeout_or_document_key_that_makes_no_sense_is_refused(option: str) -> None:
     with pytest.raises(SpecError, match=option.partition("=")[0]):
         settings_for(parse(f"qdrant://h/d?{option}"))
+
+
+def test_a_secret_may_stand_in_a_file_that_the_url_or_a_variable_names(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("s3cr3t\n")
+    url = f"qdrant://h/docs?api_key_file={path}"
+    named = parse_locator(url, "source", {})
+    assert named.secrets["api_key"].get_secret_value() == "s3cr3t"
+    assert mask_url(url) == url
+    found = parse_locator("qdrant://h/docs", "target", {"TARGET_QDRANT_API_KEY_FILE": str(path), "QDRANT_API_KEY": "b"})
+    assert found.secrets["api_key"].get_secret_value() == "s3cr3t"
+
+
+def test_a_file_without_a_secret_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"option token_file of a chroma URL: cannot read .*nothing: No such file"):
+        parse_locator(f"chroma://h/docs?token_file={tmp_path / 'nothing'}", "source", {})
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(SpecError, match=r"variable MILVUS_TOKEN_FILE: .*empty is empty"):
+        parse_locator("milvus://h/docs", "source", {"MILVUS_TOKEN_FILE": str(tmp_path / "empty")})
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("qdrant://h/docs?api_key=x", True),
+        ("milvus://u:p@h/docs", True),
+        ("qdrant://h/docs?api_key_file=/x", False),
+        ("qdrant://h/docs?api_key=", False),
+        ("chroma://h/docs", False),
+    ],
+)
+def test_a_url_that_carries_a_secret_itself_is_known(url: str, expected: bool) -> None:
+    assert has_secret(url) is expected
