@@ -18,14 +18,14 @@ from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, Metric, RecordBatch, VectorSpec
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import state_folder
-from rag_migration_pipeline.steps import context as context_step
 from rag_migration_pipeline.steps import load, pre_images, replay, rollback, set_aside
-from rag_migration_pipeline.steps.context import open_migration
+from rag_migration_pipeline.steps.context import Openers, open_migration
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.qdrant_edge import QdrantEdgeSettings
+from rag_migration_pipeline.stores.registry import open_target
 from rag_migration_pipeline_tests.steps.support import PoisonedStore, poisonous
 
 COUNT = 12
@@ -74,17 +74,18 @@ def migration_of(root: Path) -> Migration:
     return Migration("killed", settings(root, "source"), "docs", settings(root, "target"), "docs", options)
 
 
+OPENERS = Openers(target=lambda target: PoisonedStore(open_target(target), poisonous))
+
+
 def act(action: str, root: Path, point: str | None = None, occurrence: int = 1) -> None:
     """Do one action in this process, and die at a point when it is reached for the n-th time."""
     if point is not None:
         _kill_after(*POINTS[point], occurrence)
-    opened = context_step.open_target
-    context_step.open_target = lambda target: PoisonedStore(opened(target), poisonous)
     _ACTIONS[action](root)
 
 
 def _migrate(root: Path) -> None:
-    with open_migration(migration_of(root), root / "state", plan=True) as context:
+    with open_migration(migration_of(root), root / "state", plan=True, openers=OPENERS) as context:
         done = set(proven_keys(context.state, context.manifest))
         for entry in context.manifest.ranges:
             if entry.key not in done:
@@ -93,7 +94,7 @@ def _migrate(root: Path) -> None:
 
 
 def _replay(root: Path) -> None:
-    with open_migration(migration_of(root), root / "state") as context:
+    with open_migration(migration_of(root), root / "state", openers=OPENERS) as context:
         if replay.replay(context, root / "repaired.arrow").rejections:
             sys.exit(3)
 
