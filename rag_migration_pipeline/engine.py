@@ -238,7 +238,6 @@ class Engine:
         state = RunState.DONE if result.is_done else RunState.FAILED
         self._ledger.note(result.key, state=state, **result.facts)
         for text in result.errors:
-            _log.error("%s", text)
             self._ledger.note(result.key, error=text)
         if result.is_fatal and self._fatal is None:
             self._fatal = result.error

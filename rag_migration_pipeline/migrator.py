@@ -4,7 +4,6 @@ Belongs here: `VectorStoreMigrator`, what its arguments mean as options, and res
 here: running (``engine.py``), the results' form (``models.py``), stores (``services.py``).
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from rag_migration_pipeline.problems import spec_error
 from rag_migration_pipeline.progress import OnProgress
 from rag_migration_pipeline.running import estimate_of, patient_openers_of, run_migration
 from rag_migration_pipeline.services import StoreService, store_at
-from rag_migration_pipeline.spec import Migration
+from rag_migration_pipeline.spec import Migration, name_of
 from rag_migration_pipeline.state import default_state_dir, state_folder
 from rag_migration_pipeline.steps.context import open_migration
 from rag_migration_pipeline.steps.estimation import estimate
@@ -192,7 +191,7 @@ class VectorStoreMigrator:
         values = {"batch_size": batch_size, "filter": filter, "conflict": "overwrite", **_named(options)}
         migration = self._migration(collection_name, target_collection, values, None)
         with previewed(migration, self.state_dir, openers=patient_openers_of(migration)) as preview:
-            return estimate_of(migration, estimate(preview, probe_target=probe_target))
+            return estimate_of(estimate(preview, probe_target=probe_target))
 
     def plan(
         self,
@@ -283,9 +282,7 @@ class VectorStoreMigrator:
         self, source: str, target: str | None, values: Mapping[str, Any], validate: bool | None
     ) -> Migration:
         options = self._checked({**values, **self._validation(validate)})
-        name = re.sub(r"[^a-z0-9_]+", "_", source.lower()).strip("_") or "collection"
-        named = name if name[0].isalpha() else f"c_{name}"
-        return Migration(named[:100], self.source.settings, source, self.target.settings, target or source, options)
+        return Migration(name_of(source), self.source.settings, source, self.target.settings, target or source, options)
 
     def _validation(self, validate: bool | None) -> dict[str, Any]:
         chosen = self.validate if validate is None else validate
@@ -310,7 +307,7 @@ def _service(store: Store) -> StoreService:
     if isinstance(store, StoreSettings):
         return StoreService(store)
     if isinstance(store, str):
-        return store_at(store if re.search(r"[^/]/[^/]+$", store) else f"{store.rstrip('/')}/-")
+        return store_at(store)
     raise SpecError(
         f"a store is a {type(store).__name__}.",
         todo="Give what get_chromadb_service, get_qdrant_service or get_milvus_service return, or a URL.",

@@ -13,6 +13,7 @@ from typing import Any
 from rag_migration_pipeline.engine import Engine, Outcome
 from rag_migration_pipeline.errors import MigrationInterruptedError, ValidationError
 from rag_migration_pipeline.events import Event, EventSink, ignore_events
+from rag_migration_pipeline.logs import RunLog
 from rag_migration_pipeline.models import MigrationEstimate, MigrationResult
 from rag_migration_pipeline.options import Detect, Validation, is_over
 from rag_migration_pipeline.progress import OnProgress, Tally
@@ -46,12 +47,18 @@ def run_migration(
         sink: Takes all events, from several threads.
         stop: Lets somebody stop it; SIGINT and SIGTERM do, in the main thread.
     """
-    asked, started_at = stop or StopRequest(), datetime.now(UTC)
+    asked, started_at, log = stop or StopRequest(), datetime.now(UTC), RunLog(migration.name)
+
+    def take(event: Event) -> None:
+        log.take(event)
+        sink(event)
+
     with stopping_on_signals(asked):
         if migration.options.dry_run:
-            return _rehearse(migration, state_dir, asked, on_progress, sink)
-        outcome = Engine(migration, state_dir, sink=sink, on_progress=on_progress, stop=asked).run()
+            return _rehearse(migration, state_dir, asked, on_progress, take)
+        outcome = Engine(migration, state_dir, sink=take, on_progress=on_progress, stop=asked).run()
     result = _result_of(migration, state_folder(state_dir, migration.identity), outcome, started_at)
+    result.metadata["run_id"] = log.run_id
     if outcome.contradiction is not None:
         error = outcome.contradiction
         raise ValidationError(error.what, todo=error.todo, **{**error.facts, "result": result}) from error
@@ -178,18 +185,17 @@ def _rehearsed(migration: Migration, found: Rehearsal, planned: int, started_at:
     )
 
 
-def estimate_of(migration: Migration, found: Estimation) -> MigrationEstimate:
+def estimate_of(found: Estimation) -> MigrationEstimate:
     """Return what a probe found in the words of the API."""
     plan = found.plan
     warnings = [str(verdict) for verdict in plan.verdicts if verdict.level in (Level.LOSSY, Level.NOTE)]
     warnings += [str(refusal) for refusal in plan.refusals]
     if found.write_s is None and found.count:
         warnings.append("only reads were timed; probe_target=True times writes as well")
-    size = migration.options.page_count or 1
     return MigrationEstimate(
         total_vectors=found.count,
         estimated_duration_seconds=found.duration_s,
-        estimated_batches=math.ceil(found.count / size),
+        estimated_batches=math.ceil(found.count / found.page_count),
         source_dimension=_dimension(plan.source_spec.vectors) or 0,
         target_dimension=_dimension(plan.target_spec.vectors),
         compatible=plan.is_applicable,

@@ -8,6 +8,7 @@ Belongs here: `StoreService` and the three functions that make one. Does not bel
 """
 
 import os
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -193,7 +194,9 @@ def get_milvus_service(
 
 
 def store_at(url: str, role: Role = "source") -> StoreService:
-    """Return the store of a URL such as ``qdrant://localhost:6333/docs``; its collection is not looked at.
+    """Return the store of a URL such as ``qdrant://localhost:6333``; a collection in it is not looked at.
+
+    An embedded store's URL names its folder, and ends in ``/`` or in a collection.
 
     Args:
         url: See ``locators.py``.
@@ -202,7 +205,10 @@ def store_at(url: str, role: Role = "source") -> StoreService:
     Raises:
         SpecError: The URL is not of a known form.
     """
-    return StoreService(settings_for(parse_locator(url, role)))
+    head, mark, query = url.partition("?")
+    is_complete = re.search(r"[^/]/[^/]+$", head) or re.match(r"memory://[^/]", head)
+    named = head if is_complete else f"{head.rstrip('/')}/{_ANY_COLLECTION}"
+    return StoreService(settings_for(parse_locator(f"{named}{mark}{query}", role)))
 
 
 def _service(

@@ -141,13 +141,23 @@ def _place(store: StoreSettings, collection: str) -> dict[str, str]:
     return {"address": store.address, "collection": collection, "document_key": store.document_key}
 
 
+def name_of(collection: str) -> str:
+    """Return a name for a migration that is named after its source collection."""
+    name = re.sub(r"[^a-z0-9_]+", "_", collection.lower()).strip("_") or "collection"
+    return (name if name[0].isalpha() else f"c_{name}")[:100]
+
+
 def migration_from_spec(values: Mapping[str, Any]) -> Migration:
     """Return the migration that a mapping of options describes, with its stores' settings.
 
     Raises:
         SpecError: An option or a URL is wrong.
     """
-    spec = spec_from_values(values)
+    return migration_of_spec(spec_from_values(values))
+
+
+def migration_of_spec(spec: MigrationSpec) -> Migration:
+    """Return the migration that a checked description describes, with its stores' settings."""
     source, target = parse_locator(spec.source, "source"), parse_locator(spec.target, "target")
     return Migration(
         spec.name,

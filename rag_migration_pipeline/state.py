@@ -23,6 +23,7 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -164,6 +165,17 @@ class StateFolder:
             MigrationLockedError: Somebody works on it alone, or ``alone`` is asked for and somebody works on it.
         """
         return in_use(self.root, f"the migration in {self.root}", alone=alone)
+
+    def remove(self) -> None:
+        """Remove all of it in one step: what a kill leaves of the renamed folder is nobody's.
+
+        Raises:
+            StagingError: The folder cannot be written.
+        """
+        with staging_errors(self.root):
+            self.root.rename(self.root.with_name(f"{self.root.name}.removed-{uuid.uuid4().hex[:8]}"))
+            for gone in self.root.parent.glob(f"{self.root.name}.removed-*"):
+                shutil.rmtree(gone)
 
     def staging(self, range_key: str) -> Path:
         """The folder of a range's staged files."""

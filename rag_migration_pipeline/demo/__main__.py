@@ -23,11 +23,11 @@ from rag_migration_pipeline.definitions import build_definitions
 from rag_migration_pipeline.demo.compare import compare_collections
 from rag_migration_pipeline.demo.fill import fill_chroma
 from rag_migration_pipeline.demo.migrations import COLLECTION, DemoFolder, demo_folder, demo_migrations, prepare_home
-from rag_migration_pipeline.demo.progress import show_progress
 from rag_migration_pipeline.errors import MigrationError
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.runs import close_killed_runs, run_job
 from rag_migration_pipeline.orchestration.summary import Leg, summarize_leg
+from rag_migration_pipeline.progress_bar import show_progress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

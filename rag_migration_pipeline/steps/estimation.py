@@ -41,6 +41,7 @@ class Estimation:
         read_s: Seconds that reading all of them would take.
         write_s: Seconds that writing and reading back all of them would take; None where that was not tried.
         probed: Records that were read for it.
+        page_count: Records per batch.
     """
 
     plan: MigrationPlan
@@ -49,6 +50,7 @@ class Estimation:
     read_s: float
     write_s: float | None
     probed: int
+    page_count: int
 
     @property
     def duration_s(self) -> float:
@@ -83,6 +85,7 @@ def estimate(preview: Preview, *, probe_target: bool = False) -> Estimation:
         read_s=read_s * listed / read if read else 0.0,
         write_s=None if write_s is None else write_s * count / carried,
         probed=read,
+        page_count=preview.context.page_count,
     )
 
 

@@ -122,7 +122,8 @@ def open_manifest(state: StateFolder, migration: Migration) -> Manifest:
     """
     if not state.manifest.exists():
         raise ManifestError(
-            f"migration {migration.name!r} has no manifest yet.", todo="Materialize source_manifest first."
+            f"migration {migration.name!r} has no manifest yet.",
+            todo="Run it first; under Dagster, materialize source_manifest.",
         )
     with staging_errors(state.manifest):
         text = state.manifest.read_bytes()

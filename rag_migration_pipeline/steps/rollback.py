@@ -9,8 +9,6 @@ wrote, and those of others that it overwrote come back from their pre-images. Th
 once, so that a rollback that was killed is repeated, and a migration that runs afterwards starts afresh.
 """
 
-import shutil
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,7 +17,7 @@ from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, id_text
 from rag_migration_pipeline.spec import Migration
-from rag_migration_pipeline.state import StateFolder, staging_errors
+from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.manifest import Manifest, open_manifest, read_known_ids, read_left_ids
 from rag_migration_pipeline.steps.pre_images import pre_images
@@ -70,7 +68,7 @@ def rollback(migration: Migration, state: StateFolder, target: VectorStore, *, f
             report = _drop(manifest, migration, state, target, force=force)
         else:
             report = _take_away(manifest, migration, state, target, force=force)
-        _remove(state)
+        state.remove()
     return report
 
 
@@ -172,11 +170,3 @@ def _present(target: VectorStore, name: str) -> set[RecordId]:
 
 def _named(ids: Iterable[RecordId]) -> str:
     return ", ".join(sorted(map(id_text, ids))[:SHOWN])
-
-
-def _remove(state: StateFolder) -> None:
-    """Remove the state in one step: what a kill leaves of the renamed folder is nobody's."""
-    with staging_errors(state.root):
-        state.root.rename(state.root.with_name(f"{state.root.name}.removed-{uuid.uuid4().hex[:8]}"))
-        for gone in state.root.parent.glob(f"{state.root.name}.removed-*"):
-            shutil.rmtree(gone)

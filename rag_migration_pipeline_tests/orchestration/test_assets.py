@@ -135,7 +135,7 @@ def test_without_a_manifest_the_ranges_say_what_to_do_first(scene: Scene) -> Non
     result = scene.materialize("loaded_ranges", partition_key="abcdef_000000")
     assert not result.success
     (said,) = failures(result).values()
-    assert said["what to do"] == "Materialize source_manifest first."
+    assert said["what to do"] == "Run it first; under Dagster, materialize source_manifest."
     assert scene.target_ids() == []
 
 

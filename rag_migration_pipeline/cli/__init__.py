@@ -1,0 +1,9 @@
+"""The command ``rag-migrate``: the engine, the plan, verification and upkeep from a shell.
+
+app.py          the commands, and the way from errors to exit codes
+table.py        one entry per option of a migration
+signatures.py   Typer options made of the table
+merging.py      flag over environment over file; what is shown of the result
+showing.py      tables, JSON and YAML on standard output; everything else on standard error
+template.py     the commented file of ``init``
+"""

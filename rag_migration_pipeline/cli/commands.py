@@ -1,0 +1,260 @@
+"""What the commands do.
+
+Belongs here: a function per command, from what was asked for to what is printed and the exit code. Does not belong
+here: options and help (``app.py``), work on stores and state (``running.py``, ``steps/``, ``upkeep.py``).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from rag_migration_pipeline.cli.exit_codes import ExitCode
+from rag_migration_pipeline.cli.merging import Asked, asked
+from rag_migration_pipeline.cli.session import Session, session
+from rag_migration_pipeline.cli.showing import SHOWN, pairs_table, rows_table, show_result
+from rag_migration_pipeline.cli.signatures import Request
+from rag_migration_pipeline.cli.template import template
+from rag_migration_pipeline.errors import MigrationError, MigrationInterruptedError, SpecError, ValidationError
+from rag_migration_pipeline.locators import mask_url
+from rag_migration_pipeline.models import MigrationResult
+from rag_migration_pipeline.running import estimate_of, patient_openers_of, run_migration
+from rag_migration_pipeline.services import store_at
+from rag_migration_pipeline.state import state_folder
+from rag_migration_pipeline.steps.context import open_migration
+from rag_migration_pipeline.steps.estimation import estimate
+from rag_migration_pipeline.steps.preview import previewed
+from rag_migration_pipeline.steps.replay import replay as replay_file
+from rag_migration_pipeline.steps.rollback import rollback as roll_back
+from rag_migration_pipeline.steps.verification import verify as compare
+from rag_migration_pipeline.upkeep import (
+    MigrationStatus,
+    StoreStatus,
+    age_of,
+    purge_completed,
+    purge_state,
+    status_of,
+    statuses,
+    stores_at,
+)
+
+
+def migrate(request: Request, *, purge: bool) -> None:
+    """Migrate one collection or several, one after the other; what happened to each is the result."""
+    with session(request) as run:
+        chosen = run.asked()
+        done = [_migrate_one(run, item, purge=purge and not request.show_config) for item in chosen]
+        facts = [facts for facts, _ in done]
+        run.screen.result(facts[0] if len(done) == 1 and not request.is_all else facts, lambda _console: None)
+        run.end(max((code for _, code in done), key=_SEVERITY.index))
+
+
+_SEVERITY = (
+    ExitCode.DONE,
+    ExitCode.PARTLY,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.INCOMPATIBLE,
+    ExitCode.CONTRADICTED,
+    ExitCode.INTERRUPTED,
+)
+
+
+def _migrate_one(run: Session, item: Asked, *, purge: bool) -> tuple[dict[str, Any], ExitCode]:
+    """Run one migration; an error of one of several is kept, and the others go on, but not after an interruption."""
+    try:
+        with run.screen.progress(item.spec.name, is_shown=run.has_progress) as on_progress:
+            result = run_migration(item.migration, run.state_dir, on_progress=on_progress)
+    except MigrationError as error:
+        if run.is_single or isinstance(error, MigrationInterruptedError):
+            if isinstance(error, ValidationError) and isinstance(error.result, MigrationResult):
+                run.show(show_result(error.result, item.spec.name))
+            raise
+        run.screen.warn(f"{item.spec.name}: {type(error).__name__}: {error}")
+        facts = {"migration": item.spec.name, "error": {"type": type(error).__name__, "message": str(error)}}
+        return facts, run.code_of(error)
+    run.show(show_result(result, item.spec.name))
+    is_clean = result.success and not result.vectors_failed
+    if purge and is_clean and not item.migration.options.dry_run:
+        purge_state(item.migration, run.state_dir)
+    facts = {"migration": item.spec.name, **result.to_dict()}
+    return facts, ExitCode.DONE if is_clean else ExitCode.PARTLY
+
+
+def plan(request: Request, *, probe_target: bool) -> None:
+    """Print the plan with its estimate; the exit code says whether it can be applied."""
+    with session(request) as run:
+        found, code = [], ExitCode.DONE
+        for item in run.asked():
+            openers = patient_openers_of(item.migration)
+            with previewed(item.migration, run.state_dir, openers=openers) as preview:
+                said = estimate_of(estimate(preview, probe_target=probe_target))
+            found.append({"migration": item.spec.name, **said.to_dict()})
+            code = code if said.compatible else ExitCode.INCOMPATIBLE
+            text = said.plan.to_text(run.width)
+            what = "reads and writes" if probe_target else "reads alone"
+            rows = [
+                ("records to carry", f"{said.total_vectors} in {said.estimated_batches} batches"),
+                ("bytes", f"{said.size_bytes:,}"),
+                ("seconds", f"{said.estimated_duration_seconds:.1f} ({what} timed)"),
+                ("can be applied", "yes" if said.compatible else "NO"),
+            ]
+            run.show(lambda console, text=text, rows=rows: _print(console, text, pairs_table(rows)))  # type: ignore[misc]
+        run.screen.result(found[0] if len(found) == 1 and not request.is_all else found, lambda _console: None)
+        run.end(code)
+
+
+def verify(request: Request, *, sample: int | None, report: Path | None) -> None:
+    """Print how two collections compare; the exit code says whether they are the same."""
+    with session(request) as run:
+        item = run.one()
+        found = compare(item.migration, sample=sample, openers=patient_openers_of(item.migration))
+        facts = found.to_dict()
+        if report is not None:
+            try:
+                report.write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
+            except OSError as error:
+                raise SpecError(f"--report: cannot write {report}: {error.strerror}.") from error
+        rows = found.rows()
+        table = rows_table(("id", "finding", "detail"), rows[:SHOWN])
+        more = f"{len(rows) - SHOWN} more: --output json or --report FILE" if len(rows) > SHOWN else ""
+        run.screen.result(
+            facts, lambda console: _print(console, found.summary(), *([table] if rows else []), *filter(None, [more]))
+        )
+        run.end(ExitCode.DONE if found.is_identical else ExitCode.CONTRADICTED)
+
+
+def status(request: Request) -> None:
+    """Print how far migrations are."""
+    with session(request) as run:
+        named = bool(request.config or {"source", "target"} & set(request.given))
+        chosen = run.asked() if named else []
+        found = [status_of(item.migration, run.state_dir) for item in chosen] if named else statuses(run.state_dir)
+        run.screen.result([item.to_dict() for item in found], lambda console: console.print(_status_table(found)))
+        if not found:
+            run.screen.say(f"there is no migration in {run.state_dir}.")
+
+
+def _status_table(found: list[MigrationStatus]) -> Any:
+    columns = ("migration", "state", "ranges", "failed", "missing", "records", "written", "records/s", "identity")
+    rows = [
+        (
+            item.name,
+            item.state,
+            f"{item.done} of {item.ranges}",
+            item.failed,
+            item.missing,
+            item.records,
+            item.written,
+            f"{item.records_per_s:,.0f}" if item.records_per_s else "",
+            item.identity[:8],
+        )
+        for item in found
+    ]
+    return rows_table(columns, rows)
+
+
+def replay(request: Request, file: Path) -> None:
+    """Load a repaired quarantine file."""
+    with session(request) as run:
+        item = run.one()
+        openers = patient_openers_of(item.migration)
+        with open_migration(item.migration, run.state_dir, openers=openers) as context:
+            found = replay_file(context, file)
+        facts = {"loaded": found.loaded, "ranges": list(found.range_keys), "still_set_aside": len(found.rejections)}
+        run.screen.result(facts, lambda console: _print(console, found.summary()))
+        run.end(ExitCode.PARTLY if found.rejections else ExitCode.DONE)
+
+
+def rollback(request: Request, *, force: bool, yes: bool) -> None:
+    """Take away what a migration made, after asking."""
+    with session(request) as run:
+        item = run.one()
+        where = f"{item.migration.target.address}, collection {item.migration.target_collection!r}"
+        if not yes and not typer.confirm(f"Take away what migration {item.spec.name} wrote into {where}?", err=True):
+            run.end(ExitCode.USAGE)
+        state = state_folder(run.state_dir, item.migration.identity)
+        with patient_openers_of(item.migration).target(item.migration.target) as target:
+            found = roll_back(item.migration, state, target, force=force)
+        facts = {
+            "dropped": found.dropped,
+            "deleted": found.deleted,
+            "restored": found.restored,
+            "lost": [str(record_id) for record_id in found.lost],
+        }
+        rows = [(name, str(value)) for name, value in facts.items()]
+        run.screen.result(facts, lambda console: console.print(pairs_table(rows)))
+
+
+def purge(request: Request, *, older_than: str | None) -> None:
+    """Remove the state of completed migrations."""
+    with session(request) as run:
+        if older_than is not None:
+            removed = purge_completed(run.state_dir, age_of(older_than))
+        else:
+            removed = [purge_state(item.migration, run.state_dir) for item in run.asked()]
+        facts = [str(path) for path in removed]
+        run.screen.result({"removed": facts}, lambda console: _print(console, *facts, f"{len(facts)} removed"))
+
+
+def stores(request: Request, urls: list[str]) -> None:
+    """Print what is installed, and what answers."""
+    with session(request) as run:
+        named = list(urls)
+        if not named and (request.config or {"source", "target"} & set(request.given)):
+            named = [url for item in run.asked() for url in (item.spec.source, item.spec.target)]
+        found = stores_at(named)
+        facts = [item.to_dict() for item in found]
+        run.screen.result(facts, lambda console: console.print(_stores_table(found)))
+        is_away = named and any(item.is_reachable is False for item in found)
+        run.end(ExitCode.FAILED if is_away else ExitCode.DONE)
+
+
+def _stores_table(found: list[StoreStatus]) -> Any:
+    rows = [(item.store, item.packages, item.url, item.answer) for item in found]
+    return rows_table(("store", "installed", "URL", "answer"), rows)
+
+
+def collections(request: Request, url: str) -> None:
+    """Print the collections of a store."""
+    with session(request) as run, store_at(url) as service:
+        run.keep_secret(service.settings)
+        found: list[dict[str, Any]] = []
+        for name in service.list_collections():
+            info = service.store.describe(name)
+            vectors = [
+                {"name": v.name, "kind": str(v.kind), "dimension": v.dimension, "metric": str(v.metric)}
+                for v in info.spec.vectors
+            ]
+            found.append({"name": name, "count": info.count, "vectors": vectors})
+        rows = [
+            (item["name"], item["count"], "; ".join(_vector(vector) for vector in item["vectors"])) for item in found
+        ]
+        table = rows_table(("collection", "records", "vectors"), rows, mask_url(url))
+        run.screen.result(found, lambda console: console.print(table))
+
+
+def _vector(facts: dict[str, Any]) -> str:
+    size = "" if facts["dimension"] is None else f" {facts['dimension']}"
+    return f"{facts['name'] or '(unnamed)'}: {facts['kind']}{size}, {facts['metric']}"
+
+
+def init(request: Request, file: Path, *, force: bool) -> None:
+    """Write a commented migration file."""
+    with session(request) as run:
+        if file.exists() and not force:
+            raise SpecError(f"{file} is there already.", todo="Name another file, or use --force.")
+        try:
+            file.write_text(template(request.given), encoding="utf-8")
+        except OSError as error:
+            raise SpecError(f"cannot write {file}: {error.strerror}.", todo="Name another file.") from error
+        asked({}, file)  # what was written can be read
+        run.screen.result({"written": str(file)}, lambda console: _print(console, f"wrote {file}"))
+
+
+def _print(console: Console, *parts: Any) -> None:
+    for part in parts:
+        console.print(Text(part.rstrip("\n")) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
