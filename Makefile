@@ -57,6 +57,7 @@ bench: venv ## The benchmark; options in BENCH, e.g. make bench BENCH='--sizes 2
 docs: venv ## Write the generated parts of the docs
 	$(BIN)/python -m rag_migration_pipeline_tests.contract.gaps --write docs/stores.md
 	$(BIN)/python -m rag_migration_pipeline_tests.verdict_table --write docs/fidelity.md
+	$(BIN)/python -m rag_migration_pipeline_tests.cli.pages --write docs/cli.md
 
 clean: ## Remove the environment and the demo
 	rm -rf $(VENV) .demo .rag_migrate

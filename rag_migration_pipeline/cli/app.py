@@ -36,7 +36,8 @@ def without_command(
 ) -> None:
     """Copy vector collections between Chroma, Qdrant and Milvus, and prove that nothing was lost.
 
-    Without a command it migrates: rag-migrate --source URL --target URL.
+    Without a command it migrates: rag-migrate --source URL --target URL. Every option of a migration is also a key of
+    a migration file and an environment variable: RAG_MIGRATE_ and the key.
     """
     if version:
         from rag_migration_pipeline import __version__

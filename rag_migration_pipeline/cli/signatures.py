@@ -47,7 +47,7 @@ class Request:
 
 
 def _common(*flags: str, text: str, **more: Any) -> Any:
-    return typer.Option(*flags, help=text, rich_help_panel=_COMMAND, show_default=False, **more)
+    return typer.Option(*flags, help=text, rich_help_panel=_COMMAND, show_default=False, show_envvar=False, **more)
 
 
 _CONFIG = _common("--config", "-c", text="Migration file: YAML, JSON or TOML.", envvar="RAG_MIGRATE_CONFIG")
@@ -104,6 +104,7 @@ def _parameter(entry: Entry) -> inspect.Parameter:
         *flags,
         help=entry.help,
         envvar=entry.variable,
+        show_envvar=False,
         rich_help_panel=entry.panel,
         show_default=False,
         metavar=None if entry.kind in ("switch", "choice") else entry.metavar or _METAVARS[entry.kind],
