@@ -99,9 +99,11 @@ def fill(url: str, count: int = COUNT, dimension: int = 3, **payload: Any) -> No
     vectors = rng.normal(size=(count, dimension)).astype(np.float32)
     payloads = [{"n": n, "status": "active" if n % 2 else "old", "year": 2025, **payload} for n in range(count)]
     with open_target(settings_for(locator)) as store:
-        kinds = frozenset({IdKind.UINT64, IdKind.UUID})
-        store.create(CollectionSpec(locator.collection, (VectorSpec(dimension, Metric.L2),), kinds))
-        store.upsert(locator.collection, RecordBatch(list(range(count)), {"": DenseColumn(vectors)}, payloads))
+        has_numbers = not locator.scheme.startswith("chroma")
+        kinds = {IdKind.UINT64, IdKind.UUID} if has_numbers else {IdKind.STRING}
+        ids: list[Any] = [number if has_numbers else f"r{number:05}" for number in range(count)]
+        store.create(CollectionSpec(locator.collection, (VectorSpec(dimension, Metric.L2),), frozenset(kinds)))
+        store.upsert(locator.collection, RecordBatch(ids, {"": DenseColumn(vectors)}, payloads))
 
 
 def held(url: str) -> Mapping[str, dict[str, Any]]:

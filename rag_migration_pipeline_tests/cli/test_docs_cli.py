@@ -4,13 +4,17 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+import yaml
+from typer.testing import CliRunner
 
 from rag_migration_pipeline.cli import app as command
 from rag_migration_pipeline_tests.cli import pages
+from rag_migration_pipeline_tests.cli.running import fill
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -51,6 +55,49 @@ def test_every_example_is_understood(page: str, line: str) -> None:
 
 def test_there_are_examples() -> None:
     assert len(examples()) >= 10
+
+
+def blocks_of(page: str) -> list[list[str]]:
+    """Return the shell blocks of a page that name the command, each with its lines."""
+    blocks = re.findall(r"```(?:bash|console|shell)\n(.*?)```", PAGES[page], flags=re.DOTALL)
+    lines = [[line.removeprefix("$ ").strip() for line in text.replace("\\\n", " ").splitlines()] for text in blocks]
+    return [found for block in lines if (found := [line for line in block if line.startswith("rag-migrate ")])]
+
+
+@pytest.mark.parametrize("page", sorted({page for page, _ in examples()}))
+def test_the_examples_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, with folders in place of the servers: a source of its own, and for each block a new target."""
+    fill(f"chroma+file://{tmp_path}/chroma/docs", year=2025)
+    fill(f"qdrant+edge://{tmp_path}/qdrant/docs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAG_MIGRATE_STATE_DIR", str(tmp_path / "state"))
+    sources = {
+        "chroma://localhost:8000/docs": f"chroma+file://{tmp_path}/chroma/docs",
+        "chroma://${CHROMA_HOST:-localhost}:8000/docs": f"chroma+file://{tmp_path}/chroma/docs",
+        "qdrant://localhost:6333/docs": f"qdrant+edge://{tmp_path}/qdrant/docs",
+    }
+    for number, block in enumerate(blocks_of(page)):
+        targets = {
+            "qdrant://localhost:6333/docs": f"qdrant+edge://{tmp_path}/target{number}/docs",
+            "milvus://localhost:19530/docs": f"milvus+file://{tmp_path}/target{number}/lite.db/docs",
+        }
+        described = next(iter(re.findall(r"```yaml\n(name: .*?)```", PAGES[page], flags=re.DOTALL)), "")
+        values = yaml.safe_load(described) or {}
+        if values:
+            values |= {"source": sources[values["source"]], "target": targets[values["target"]]}
+            Path("migration.yaml").write_text(yaml.safe_dump(values))
+        for line in block:
+            words = shlex.split(line, comments=True)[1:]
+            for at, word in enumerate(words):
+                places = sources if words[at - 1] == "--source" else targets if words[at - 1] == "--target" else {}
+                words[at] = places.get(word, word)
+            if words != ["--install-completion"]:
+                done = CliRunner().invoke(command.app, words)
+                assert done.exit_code == EXPECTED.get(words[0], 0), (line, done.output)
+
+
+EXPECTED = {"replay": 1}
+"""There is no repaired file to be found; test_commands.py replays one."""
 
 
 def test_help_is_quick() -> None:
