@@ -13,6 +13,7 @@ The file is replaced as a whole, at most once a second while ranges end, and eve
 its age tells another host whether its holder lives. What it says of ranges may be a second behind their receipts.
 """
 
+import logging
 import os
 import socket
 import threading
@@ -26,8 +27,10 @@ from typing import Any, Protocol
 
 import orjson
 
-from rag_migration_pipeline.errors import ManifestError, MigrationLockedError
+from rag_migration_pipeline.errors import ManifestError, MigrationLockedError, StagingError
 from rag_migration_pipeline.state import staging_errors, write_atomically
+
+_log = logging.getLogger(__name__)
 
 VERSION = 1
 WRITE_EVERY_S = 1.0
@@ -157,7 +160,7 @@ class JsonLedger:
             text = self.path.read_bytes()
         try:
             return _contents_of(orjson.loads(text))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ManifestError(
                 f"the ledger {self.path} is damaged: {error}.",
                 todo="Remove it: the migration's state knows which ranges are done.",
@@ -186,7 +189,7 @@ class JsonLedger:
         if before.state is not RunState.RUNNING or before.holder is None:
             return
         # On this host the lock of the state folder has said already that nobody runs.
-        age_s = (datetime.now(UTC) - datetime.fromisoformat(before.updated_at)).total_seconds()
+        age_s = (datetime.now(UTC) - _time(before.updated_at)).total_seconds()
         if before.holder.get("host") != socket.gethostname() and age_s < STALE_AFTER_S:
             raise MigrationLockedError(
                 f"the migration is run by process {before.holder.get('pid')} on {before.holder.get('host')} since "
@@ -256,7 +259,10 @@ class JsonLedger:
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_S):
             with self._turn:
-                self._write()
+                try:
+                    self._write()
+                except StagingError as error:  # the disk may have room again later; what must be written raises itself
+                    _log.warning("the ledger's heartbeat failed: %s", error)
 
     def _write(self) -> None:
         contents = self._held()
@@ -274,6 +280,9 @@ def _contents_of(facts: dict[str, Any]) -> LedgerContents:
     head = LedgerHead(facts["migration"], facts["identity"], facts["source"], facts["target"])
     ranges = {key: RangeRecord(**{**item, "state": RunState(item["state"])}) for key, item in facts["ranges"].items()}
     names = ("holder", "started_at", "updated_at", "completed_at", "plan", "report")
+    _time(facts["updated_at"])
+    if not isinstance(facts["holder"], dict | None):
+        raise TypeError(f"its holder is a {type(facts['holder']).__name__}")
     return LedgerContents(head, RunState(facts["state"]), ranges=ranges, **{name: facts[name] for name in names})
 
 
@@ -283,6 +292,11 @@ def _named(head: LedgerHead) -> str:
 
 def _put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+
+
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _now() -> str:

@@ -166,12 +166,13 @@ class Tally:
 
     def _rate(self) -> float:
         now = time.monotonic()
-        while len(self._rates) > 1 and now - self._rates[0][0] > WINDOW_S:
-            self._rates.popleft()
         begun_s, done = self._rates[0]
         return (self._done - done) / (now - begun_s) if now > begun_s and self._done > done else 0.0
 
     def _tell(self) -> None:
-        self._rates.append((time.monotonic(), self._done))
+        now = time.monotonic()
+        self._rates.append((now, self._done))
+        while len(self._rates) > 1 and now - self._rates[0][0] > WINDOW_S:
+            self._rates.popleft()
         if self._on_progress is not None:
             self._on_progress(self.progress)

@@ -155,6 +155,8 @@ class RangeRunner:
                 self._refuse_to_go_on(error)
             except TryAgainError:
                 is_fatal = True
+        if is_fatal:
+            self._stop.request(f"range {key} failed")  # at once: no other range is to be begun meanwhile
         text = f"range {key}: {type(error).__name__}: {error}"
         if not isinstance(error, MigrationInterruptedError):
             self._emit(RangeFailed(self._context.migration.name, key, records, text))

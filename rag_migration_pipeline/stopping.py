@@ -3,6 +3,7 @@
 Belongs here: the request, and signals that make one. Does not belong here: what a run does about it (``engine.py``).
 """
 
+import queue
 import signal
 import threading
 from collections.abc import Iterator
@@ -56,16 +57,29 @@ def stopping_on_signals(stop: StopRequest) -> Iterator[None]:
         yield
         return
     before: dict[int, Any] = {}
+    heard = queue.SimpleQueue[str | None]()
 
     def handle(number: int, _frame: object) -> None:
-        stop.request(signal.Signals(number).name)
+        heard.put(signal.Signals(number).name)
         signal.signal(number, before[number])
 
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            before[number] = signal.signal(number, handle)
+    def listen() -> None:
+        while (name := heard.get()) is not None:
+            stop.request(name)
+
+    # A handler may run while this very thread holds the lock inside an event, and would then wait for itself for ever;
+    # a SimpleQueue may be used in handlers, so that another thread sets the event.
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
     try:
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = handler
+                signal.signal(number, handle)
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        heard.put(None)
+        listener.join()

@@ -8,6 +8,7 @@ be seen from outside), and ends when the process that started it does.
 """
 
 import multiprocessing
+import os
 import pickle
 import queue
 import signal
@@ -28,6 +29,9 @@ from rag_migration_pipeline.stopping import StopRequest
 
 MAX_DEATHS = 3
 """So many workers may die in a run before it ends."""
+
+END_S = 30.0
+"""So long a worker process may take to end after its last range; then it is killed."""
 
 _POLL_S = 0.2
 _STOP = "stop"
@@ -66,11 +70,16 @@ def run_in_threads(
         finally:
             results.put(None)
 
-    threads = [threading.Thread(target=serve, name=f"worker-{number}") for number in range(min(count, len(keys)))]
-    for thread in threads:
-        thread.start()
-    running = len(threads)
+    # Waited for below; daemons, so that a second Ctrl-C while they are waited for ends the program as it always does.
+    names = [f"worker-{number}" for number in range(min(count, len(keys)))]
+    threads: list[threading.Thread] = []
+    running = 0
     try:
+        for name in names:
+            thread = threading.Thread(target=serve, name=name, daemon=True)
+            thread.start()
+            threads.append(thread)
+            running += 1
         while running:
             try:
                 result = results.get(timeout=_POLL_S)
@@ -124,8 +133,13 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process = spawn.Process(target=_serve, args=(theirs, job), name=f"worker-{number}", daemon=True)
-        self.process.start()
-        theirs.close()
+        # Ctrl-C goes to all processes of a terminal. Ours asks its workers to stop; they hear it from nobody else.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
         self.key: str | None = None
 
     def give(self, key: str) -> None:
@@ -139,10 +153,10 @@ class _Worker:
     def end(self) -> None:
         """Wait until it has ended; it is killed if it does not end by itself."""
         self.say(None)
-        self.process.join(30)
+        self.process.join(END_S)
         if self.process.is_alive():
             self.process.kill()
-            self.process.join()
+            self.process.join(END_S)
         self.pipe.close()
 
 
@@ -232,13 +246,21 @@ class _Pool:
         worker.end()
 
     def _died(self, worker: _Worker) -> list[RangeResult]:
-        worker.process.join()
+        worker.end()
+        for pace in (self._job.paces.source, self._job.paces.target):
+            pace.free()
         code, key = worker.process.exitcode, worker.key
         self.workers.remove(worker)
         self._deaths += 1
         text = f"a worker process died with exit code {code}" + (f" at range {key}" if key else "")
-        error = StoreUnavailableError(f"{text}.", todo="Look for a lack of memory; run again with resume.")
-        if self._deaths >= MAX_DEATHS:
+        todo = "Look for a lack of memory; run again with resume."
+        if code == 1:  # Python's own exit code for an exception, which it has printed
+            todo = (
+                "Look at what it wrote to stderr. A script that migrates with processes must do so under "
+                '`if __name__ == "__main__":`, because each of them imports it.'
+            )
+        error = StoreUnavailableError(f"{text}.", todo=todo)
+        if self._deaths >= MAX_DEATHS and not self._stop.is_requested:  # who stops us may have stopped them too
             raise error
         if self._waiting:
             self.start(1)
@@ -253,7 +275,7 @@ class _Pool:
 
 def _serve(pipe: Connection, job: ProcessJob) -> None:
     """Run ranges until there are no more; the main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal's processes; ours asks us to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `_Worker`
     turn, stop = threading.Lock(), StopRequest()
 
     def say(message: Any) -> None:
@@ -263,21 +285,20 @@ def _serve(pipe: Connection, job: ProcessJob) -> None:
     keys: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def listen() -> None:
-        """Take orders; where the process that gives them has ended, stop."""
+        """Take orders; where the process that gives them has ended, end this one."""
         word: str | None = ""
         while word is not None:
             try:
                 word = pipe.recv()
             except (EOFError, OSError):
-                word = None
-                stop.request("the main process has ended")
+                os._exit(1)  # at once, as if killed too: a resumed run must not meet it, and no request hold it up
             if word == _STOP:
                 stop.request("asked by the main process")
             else:
                 keys.put(word)
 
     threading.Thread(target=listen, name="orders", daemon=True).start()
-    with suppress(BrokenPipeError, EOFError):
+    with suppress(BrokenPipeError, ConnectionResetError, EOFError):
         try:
             with open_runner(job.migration, job.state_dir, job.paces, say, stop) as runner:
                 say(None)

@@ -12,7 +12,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rag_migration_pipeline.errors import MigrationInterruptedError, RateLimitedError
@@ -31,6 +31,7 @@ SLOWEST = 1 / 64
 """The smallest part of the limit that halving leaves."""
 
 _MOMENT_S = 1e-6
+_HELD_S = 5.0
 _WINDOW_S = 5.0
 """Over how many seconds the pace is measured that is halved where there is no limit."""
 
@@ -54,9 +55,10 @@ class Pace:
         self._limits = (requests_per_s, records_per_s)
         count = _NUMBERS + 2 * _WIDTH
         self._numbers: MutableSequence[float] = [0.0] * count
-        self._lock: AbstractContextManager[Any] = threading.Lock()
+        self._lock: Any = threading.Lock()
         if is_shared:
-            shared: Any = multiprocessing.get_context("spawn").Array("d", count)
+            context = multiprocessing.get_context("spawn")
+            shared: Any = context.Array("d", count, lock=context.Lock())  # of this kind, others may release it
             self._numbers, self._lock = shared.get_obj(), shared.get_lock()
         self._numbers[_LAST] = self._numbers[_BEGUN] = now_s()
         self._numbers[_FACTOR] = 1.0
@@ -90,6 +92,11 @@ class Pace:
                 if self._limits[kind] is None and not numbers[at + _FOUND]:
                     numbers[at + _FOUND] = max(numbers[at + _DONE] / elapsed_s, 1.0)
             numbers[_FACTOR] = max(numbers[_FACTOR] / 2, SLOWEST)
+
+    def free(self) -> None:
+        """Take the lock from a process that died with it; nobody who lives holds it for longer than a moment."""
+        self._lock.acquire(timeout=_HELD_S)
+        self._lock.release()
 
     @property
     def factor(self) -> float:

@@ -52,7 +52,7 @@ class Repeater:
         Args:
             address: The store's, for messages.
             policy: How often, and after how long.
-            emit: Is told of every repetition.
+            emit: Is told of every repetition; without it, each is logged.
             stop: Ends waiting; the error that was waited for is raised then.
         """
         self._address = address
@@ -80,17 +80,11 @@ class Repeater:
             raise error
         wait_s = self._policy.wait_s(attempt, error)
         cause = f"{type(error).__name__}: {error.what}"
-        _log.warning(
-            "attempt %d of %d to %s in %s failed, waiting %.1f s: %s",
-            attempt,
-            self._policy.max_attempts,
-            operation.replace("_", " "),
-            self._address,
-            wait_s,
-            cause,
-        )
         if self._emit is not None:
             self._emit(RequestRepeated(self._address, operation, attempt, wait_s, cause))
+        else:
+            said = f"{self._address}: {operation.replace('_', ' ')} failed at attempt {attempt}"
+            _log.warning("%s, again in %g s: %s", said, wait_s, cause)
         wait(wait_s, self._stop)
         if self._stop.is_set():
             raise error

@@ -128,11 +128,14 @@ def start(leg: Leg, root: Path, *arguments: Any) -> BaseProcess:
     return fork(migrate, leg, root, *arguments)
 
 
-def fork(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
-    """Start a function of a module in a process that has imported everything and opened nothing."""
+def fork(function: Callable[..., Any], *arguments: Any, is_daemon: bool = True) -> BaseProcess:
+    """Start a function of a module in a process that has imported everything and opened nothing.
+
+    A daemon ends with this process, but may not have worker processes of its own.
+    """
     context = mp.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    process = context.Process(target=function, args=arguments, daemon=True)
+    process = context.Process(target=function, args=arguments, daemon=is_daemon)
     process.start()
     return process
 

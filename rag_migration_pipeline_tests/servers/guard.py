@@ -20,18 +20,23 @@ UPSTREAM_TIMEOUT_S = 120.0
 
 
 class TokenGuard:
-    """Listens on one loopback port and lets through to another what carries the token."""
+    """Listens on one loopback port and lets through to another what carries the token.
+
+    Attributes:
+        port: Where clients connect.
+    """
 
     def __init__(self, port: int, upstream_port: int, token: str | None, certificate: Certificate | None) -> None:
         """Listen, and serve in the background until `close`.
 
         Args:
-            port: Where clients connect.
+            port: Where clients connect; 0 takes a free one.
             upstream_port: Where the server listens.
             token: Expected as ``Authorization: Bearer`` or ``X-Chroma-Token``; None lets everybody through.
             certificate: Speak TLS with it; None speaks plain HTTP.
         """
-        self._server = _GuardServer(("127.0.0.1", port), _Handler)
+        self._server = _GuardServer(("127.0.0.1", port), self.handler())
+        self.port: int = self._server.server_address[1]
         self._server.upstream_port = upstream_port
         self._server.token = token
         if certificate is not None:
@@ -43,6 +48,10 @@ class TokenGuard:
             )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Return what serves a connection."""
+        return _Handler
 
     @property
     def refused_count(self) -> int:
@@ -63,6 +72,7 @@ class _GuardServer(ThreadingHTTPServer):
     upstream_port = 0
     token: str | None = None
     refused_count = 0
+    proxy: Any = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent about clients that hang up or do not trust the certificate: the client reports it."""
@@ -108,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             upstream.close()
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes, part: float = 1.0) -> None:
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in HOP_HEADERS:
@@ -116,4 +126,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[: int(len(body) * part)])

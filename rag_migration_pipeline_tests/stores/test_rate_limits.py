@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -146,3 +147,26 @@ def test_processes_share_a_pace() -> None:
     assert time.monotonic() - begun > 0.4
     pace.give_way()
     assert pace.factor < 0.6
+
+
+def _hold(pace: Pace, is_held: Any) -> None:
+    pace._lock.acquire()
+    is_held.set()
+    time.sleep(60)
+
+
+def test_a_pace_whose_holder_was_killed_is_freed() -> None:
+    context = multiprocessing.get_context("spawn")
+    pace, is_held = Pace(1e6, is_shared=True), context.Event()
+    holder = context.Process(target=_hold, args=(pace, is_held), daemon=True)
+    holder.start()
+    assert is_held.wait(60)
+    holder.kill()
+    holder.join(60)
+    pace.free()
+    asking = threading.Thread(target=pace.ask, daemon=True)
+    asking.start()
+    asking.join(10)
+    assert not asking.is_alive()
+    pace.free()
+    pace.ask()

@@ -124,12 +124,13 @@ def test_a_store_that_says_when_is_asked_then_and_no_sooner(flaky: Flaky) -> Non
 
 
 def test_each_repetition_is_logged_with_attempt_wait_and_cause(flaky: Flaky, caplog: pytest.LogCaptureFixture) -> None:
-    store, _ = retrying(flaky)
+    """By whoever is told of it: a run logs its events, and a store without listeners logs itself."""
+    store = RetryingStore(flaky, Repeater(flaky.address, RetryPolicy(max_attempts=5, delay_s=2.0)))
     flaky.plan = iter([StoreUnavailableError("connection reset")])
     store.fetch("docs", ["r001"])
     (line,) = caplog.messages
-    assert line.startswith("attempt 1 of 5 to fetch in memory://?name=retrying-")
-    assert line.endswith("failed, waiting 2.0 s: StoreUnavailableError: connection reset")
+    assert line.startswith("memory://?name=retrying-")
+    assert line.endswith(": fetch failed at attempt 1, again in 2 s: StoreUnavailableError: connection reset")
 
 
 def test_failures_are_counted_in_a_row_and_not_over_a_whole_stream(flaky: Flaky) -> None:
