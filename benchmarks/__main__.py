@@ -2,6 +2,7 @@
 
     python -m benchmarks                                         all nine pairs, small
     python -m benchmarks --pairs chroma-milvus,milvus-chroma --sizes 20000 --range-count 10000 --rounds 3
+    python -m benchmarks --sizes 20000 --variants pipelined,engine   the engine beside a pipelined script
     python -m benchmarks --memory                                peak memory of 20,000 and 80,000 records
 
 Belongs here: options and the order of the runs. Does not belong here: what a run does (``variant``).
@@ -27,11 +28,12 @@ from rich.console import Console
 
 from benchmarks.places import KINDS, Place, Places
 from benchmarks.report import LABELS, Case, memory_lines, table_of, write_json
-from benchmarks.variant import DAGSTER, FILL, STEPS, Measured, Order
+from benchmarks.variant import DAGSTER, FILL, STEPS, STRAIGHT_LINE, Measured, Order
 
 _MAIN_KINDS = ("chroma", "qdrant_edge", "milvus")
 _ALL_PAIRS = ",".join(f"{source}-{target}" for source in _MAIN_KINDS for target in _MAIN_KINDS)
 _SERVER_PAIRS = "chroma-milvus,milvus-chroma"
+_DEFAULT = [STRAIGHT_LINE, STEPS, DAGSTER]
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -73,9 +75,8 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--range-count", type=int, help="records per range; default: half the smallest size")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each variant; medians are shown")
-    parser.add_argument(
-        "--variants", type=_variants, help=f"which of {', '.join(LABELS)}; default all, with --memory the last two"
-    )
+    known = f"which of {', '.join(LABELS)}; default {', '.join(_DEFAULT)}; with --memory the last two of these"
+    parser.add_argument("--variants", type=_variants, help=known)
     parser.add_argument("--memory", action="store_true", help="compare the peak memory of two sizes, servers apart")
     parser.add_argument("--output", type=Path, help="the JSON file; default benchmarks/results/...json")
     given = parser.parse_args(arguments)
@@ -87,7 +88,7 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
         dimension=given.dimension,
         range_count=given.range_count or max(1, min(sizes) // 2),
         rounds=given.rounds,
-        variants=given.variants or ([STEPS, DAGSTER] if given.memory else list(LABELS)),
+        variants=given.variants or ([STEPS, DAGSTER] if given.memory else _DEFAULT),
         output=given.output or _RESULTS / name,
     )
 

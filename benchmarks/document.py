@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.again import WAYS
 from benchmarks.places import KINDS
 from benchmarks.report import LABELS
-from benchmarks.variant import DAGSTER, STEPS
+from benchmarks.variant import DAGSTER, ENGINE, STEPS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = Path(__file__).parent / "results"
-QUOTED = {name: RESULTS / f"quoted_{name}.json" for name in ("chroma_to_milvus", "milvus_to_chroma", "pairs", "memory")}
+_TABLES = ("chroma_to_milvus", "milvus_to_chroma", "pairs", "engine", "again", "memory")
+QUOTED = {name: RESULTS / f"quoted_{name}.json" for name in _TABLES}
 """Name of the table in the page -> the result it is written from."""
 
 
@@ -32,7 +34,7 @@ def documented(page: str) -> str:
     """Return the page with its tables and commands as the quoted results have them."""
     for name, path in QUOTED.items():
         result = json.loads(path.read_text())
-        lines = memory_table(result) if name == "memory" else speed_table(result)
+        lines = TABLES.get(name, speed_table)(result)
         block = "\n".join([f"`{result['command']}`", "", *lines])
         marks = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         page, count = re.subn(
@@ -52,6 +54,29 @@ def speed_table(result: Mapping[str, Any]) -> list[str]:
     lines += [
         f"| {_pair(case)} | {case['records']:,} | {case['ratio'][STEPS]:.2f} | {case['ratio'][DAGSTER]:.2f} |"
         for case in result["cases"]
+    ]
+    return lines
+
+
+def engine_table(result: Mapping[str, Any]) -> list[str]:
+    """Return the ratios to the pipelined script as a Markdown table."""
+    lines = ["| source → target | records | engine, one worker, no validation |", "|---|---|---|"]
+    lines += [
+        f"| {_pair(case)} | {case['records']:,} | {case['ratio_to_pipelined'][ENGINE]:.2f} |"
+        for case in result["cases"]
+    ]
+    return lines
+
+
+def again_table(result: Mapping[str, Any]) -> list[str]:
+    """Return what a second run takes of the time of a full one as a Markdown table."""
+    lines = [
+        "| source → target | records | second run | part of the full run's time | reads |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {_pair(result)} | {result['records']:,} | {WAYS[way]} | {facts['part']:.2f} | {facts['reads']} |"
+        for way, facts in result["again"].items()
     ]
     return lines
 
@@ -77,6 +102,9 @@ def memory_table(result: Mapping[str, Any]) -> list[str]:
 def peak_bytes(runs: Sequence[Mapping[str, Any]]) -> float:
     """Return the largest peak of the rounds: memory is a limit, not an average."""
     return max(float(run["peak_bytes"]) for run in runs)
+
+
+TABLES = {"memory": memory_table, "engine": engine_table, "again": again_table}
 
 
 def _pair(case: Mapping[str, Any]) -> str:

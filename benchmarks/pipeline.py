@@ -45,6 +45,23 @@ def prepare_steps(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Cal
     return run
 
 
+def prepare_engine(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Callable[[], int]:
+    """Return what runs a migration with the engine, on one worker."""
+    from rag_migration_pipeline.engine import Engine
+    from rag_migration_pipeline.events import publish
+    from rag_migration_pipeline.spec import migration_from_spec
+
+    migration = migration_from_spec(values)
+    _time_stores(watch)
+
+    def run() -> int:
+        outcome = Engine(migration, folder / "state", sink=publish).run()
+        watch.stop()
+        return outcome.migrated
+
+    return run
+
+
 def prepare_dagster(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Callable[[], int]:
     """Make a persistent Dagster instance, and return what runs the migration's job on it, proof included."""
     import dagster as dg

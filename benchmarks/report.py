@@ -16,12 +16,14 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.places import KINDS
-from benchmarks.variant import DAGSTER, STEPS, STRAIGHT_LINE, Measured
+from benchmarks.variant import DAGSTER, ENGINE, PIPELINED, STEPS, STRAIGHT_LINE, Measured
 
 LABELS = {
     STRAIGHT_LINE: "straight-line script",
+    PIPELINED: "pipelined script",
     STEPS: "steps, no validation",
     DAGSTER: "whole Dagster run, full validation",
+    ENGINE: "engine, one worker, no validation",
 }
 _PACKAGES = ("chromadb", "dagster", "milvus", "pymilvus", "milvus-lite", "qdrant-client", "qdrant-edge-py")
 
@@ -52,11 +54,11 @@ class Case:
         """Return records per second to the last acknowledgement."""
         return self.count / self.middle(variant, "copy_s")
 
-    def ratio(self, variant: str) -> float | None:
-        """Return the rate as a part of the straight-line script's of the same round, median of the rounds."""
-        if STRAIGHT_LINE not in self.runs:
+    def ratio(self, variant: str, script: str = STRAIGHT_LINE) -> float | None:
+        """Return the rate as a part of a script's of the same round, median of the rounds."""
+        if script not in self.runs:
             return None
-        pairs = zip(self.runs[STRAIGHT_LINE], self.runs[variant], strict=False)
+        pairs = zip(self.runs[script], self.runs[variant], strict=False)
         return median(plain.copy_s / ours.copy_s for plain, ours in pairs)
 
 
@@ -65,16 +67,27 @@ def table_of(cases: Iterable[Case]) -> Table:
     table = Table()
     table.add_column("pair, records")
     table.add_column("variant")
-    for heading in ("records/s", "ratio", "CPU s", "searchable s", "create s", "start s", "peak MB", "base MB"):
+    for heading in (
+        "records/s",
+        "ratio",
+        "to pipelined",
+        "CPU s",
+        "searchable s",
+        "create s",
+        "start s",
+        "peak MB",
+        "base MB",
+    ):
         table.add_column(heading, justify="right")
     for case in cases:
         for position, variant in enumerate(case.runs):
-            ratio = case.ratio(variant)
+            ratio, piped = case.ratio(variant), case.ratio(variant, PIPELINED)
             table.add_row(
                 f"{case.name}, {case.count:,}" if position == 0 else "",
                 LABELS[variant],
                 f"{case.rate(variant):,.0f}",
                 "" if ratio is None else f"{ratio:.2f}",
+                "" if piped is None else f"{piped:.2f}",
                 f"{case.middle(variant, 'cpu_s'):.1f}",
                 f"{case.middle(variant, 'searchable_s'):.1f}",
                 f"{case.middle(variant, 'create_s'):.1f}",
@@ -122,6 +135,7 @@ def _case_json(case: Case) -> dict[str, Any]:
         "target": case.target,
         "records": case.count,
         "ratio": {variant: case.ratio(variant) for variant in case.runs},
+        "ratio_to_pipelined": {variant: case.ratio(variant, PIPELINED) for variant in case.runs},
         "records_per_s": {variant: case.rate(variant) for variant in case.runs},
         "runs": {variant: [asdict(run) for run in runs] for variant, runs in case.runs.items()},
     }

@@ -6,6 +6,8 @@ belong here: anything of the pipeline.
 A record is an id, a vector, a document and a payload. Qdrant and Milvus hold the document as one more field.
 """
 
+import queue
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -15,6 +17,7 @@ from typing import Any, Protocol
 from benchmarks.data import Page
 
 PAGE_COUNT = 1_000
+PAGES_AHEAD = 4
 DOCUMENT = "document"
 _MAX_TEXT_BYTES = 65_535
 _POLL_S = 0.2
@@ -271,6 +274,28 @@ def copy(source: Script, target: Script) -> int:
     """Copy all records; return their number."""
     total = 0
     for page in source.read():
+        target.write(page)
+        total += len(page.ids)
+    return total
+
+
+def copy_pipelined(source: Script, target: Script) -> int:
+    """Copy all records, reading in a thread while earlier pages are written; return their number."""
+    waiting: queue.Queue[Page | BaseException | None] = queue.Queue(PAGES_AHEAD)
+
+    def read() -> None:
+        try:
+            for page in source.read():
+                waiting.put(page)
+            waiting.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
+            waiting.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    total = 0
+    while (page := waiting.get()) is not None:
+        if isinstance(page, BaseException):
+            raise page
         target.write(page)
         total += len(page.ids)
     return total

@@ -23,9 +23,11 @@ from benchmarks import pipeline
 from benchmarks.data import pages
 from benchmarks.measure import Stopwatch, peak_memory_bytes
 from benchmarks.places import Place
-from benchmarks.straight_line import copy, fill
+from benchmarks.straight_line import copy, copy_pipelined, fill
 
-FILL, STRAIGHT_LINE, STEPS, DAGSTER = "fill", "straight_line", "steps", "dagster"
+FILL, STRAIGHT_LINE, PIPELINED = "fill", "straight_line", "pipelined"
+STEPS, DAGSTER, ENGINE = "steps", "dagster", "engine"
+SCRIPTS = (STRAIGHT_LINE, PIPELINED)
 _CLIENTS = {"chroma": "chromadb", "milvus": "pymilvus", "qdrant": "qdrant_client"}
 
 
@@ -34,7 +36,7 @@ class Order:
     """What one run is to do.
 
     Attributes:
-        variant: `FILL`, `STRAIGHT_LINE`, `STEPS` or `DAGSTER`.
+        variant: `FILL`, one of `SCRIPTS`, `STEPS`, `DAGSTER` or `ENGINE`.
         source: None for `FILL`.
         folder: An empty folder for the run's own state.
         result: The file for what was measured.
@@ -97,7 +99,7 @@ def main() -> None:
     steps: Counter[str] = Counter()
     run = _prepare(order, watch)
     start_s, base_bytes = time.time() - order.ordered_at, peak_memory_bytes()
-    with nullcontext() if order.variant in (FILL, STRAIGHT_LINE) else _steps_counted(steps):
+    with nullcontext() if order.variant in (FILL, *SCRIPTS) else _steps_counted(steps):
         watch.start()
         records = run()
     if records != order.count:
@@ -124,12 +126,12 @@ def _prepare(order: Order, watch: Stopwatch) -> Callable[[], int]:
     if order.variant == FILL:
         return lambda: _fill(order, watch)
     assert order.source is not None
-    if order.variant == STRAIGHT_LINE:
+    if order.variant in SCRIPTS:
         return lambda: _copy_straight(order, watch)
     is_whole = order.variant == DAGSTER
     values = pipeline.migration_values(order.source, order.target, order.range_count, "full" if is_whole else "none")
-    prepare = pipeline.prepare_dagster if is_whole else pipeline.prepare_steps
-    return prepare(values, Path(order.folder), watch)
+    prepare = {DAGSTER: pipeline.prepare_dagster, STEPS: pipeline.prepare_steps, ENGINE: pipeline.prepare_engine}
+    return prepare[order.variant](values, Path(order.folder), watch)
 
 
 def _fill(order: Order, watch: Stopwatch) -> int:
@@ -147,7 +149,7 @@ def _copy_straight(order: Order, watch: Stopwatch) -> int:
     source, target = order.source.open_script(), order.target.open_script()
     with watch.timing("create"):
         target.create(order.dimension)
-    copy(source, target)
+    (copy if order.variant == STRAIGHT_LINE else copy_pipelined)(source, target)
     watch.stop()
     with watch.timing("finish_loading"):
         target.finish()

@@ -5,6 +5,7 @@ here: running (``engine.py``), the results' form (``models.py``), stores (``serv
 """
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class VectorStoreMigrator:
             options: Options of every migration, as in docs/migrations.md: ``max_rejected``, ``accept_lossy``, ...
 
         Raises:
-            SpecError: An option is unknown or wrong.
+            SpecError: An option is unknown, wrong, or an argument of `migrate`, which every call gives anew.
         """
         self.source = _service(source)
         self.target = _service(target)
@@ -86,7 +87,12 @@ class VectorStoreMigrator:
         self.retry_delay = retry_delay
         self.retry_backoff = retry_backoff
         self.state_dir = Path(state_dir) if state_dir is not None else default_state_dir()
-        self._options = options
+        self._options = _named(options)
+        arguments = _named(signature(self.migrate).parameters)
+        of_calls = [name for name in options if _NAMES.get(name, name) in arguments]
+        if of_calls:
+            what = f"what every call of migrate gives anew cannot be set for all of them: {', '.join(of_calls)}."
+            raise SpecError(what, todo="Give it to the call.")
         self._checked({})  # a wrong option is told at once
 
     def migrate(  # noqa: PLR0913, PLR0917 - the signature that users know
@@ -158,7 +164,7 @@ class VectorStoreMigrator:
                 "detect": detect,
                 "deletes": deletes,
                 "dry_run": dry_run,
-                **options,
+                **_named(options),
             },
             validate,
         )
@@ -190,8 +196,9 @@ class VectorStoreMigrator:
         """
         values = {"batch_size": batch_size, "filter": filter, "conflict": "overwrite", **_named(options)}
         migration = self._migration(collection_name, target_collection, values, None)
-        with previewed(migration, self.state_dir, openers=patient_openers_of(migration)) as preview:
-            return estimate_of(estimate(preview, probe_target=probe_target))
+        openers = patient_openers_of(migration)
+        with previewed(migration, self.state_dir, openers=openers) as preview:
+            return estimate_of(estimate(preview, probe_target=probe_target, openers=openers))
 
     def plan(
         self,
@@ -294,7 +301,7 @@ class VectorStoreMigrator:
             "retry_delay_s": self.retry_delay,
             "retry_backoff": self.retry_backoff,
         }
-        given = {**retry, **_named(self._options), **values}
+        given = {**retry, **self._options, **values}
         try:
             return MigrationOptions.model_validate(given)
         except PydanticValidationError as error:
@@ -316,4 +323,12 @@ def _service(store: Store) -> StoreService:
 
 def _named(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options under the names that the description of a migration has for them."""
-    return {"mapping" if name == "schema_mapping" else name: value for name, value in options.items()}
+    return {_NAMES.get(name, name): value for name, value in options.items()}
+
+
+_NAMES = {
+    "schema_mapping": "mapping",
+    "page_count": "batch_size",
+    "max_retries": "max_attempts",
+    "retry_delay": "retry_delay_s",
+}

@@ -145,15 +145,17 @@ def _rehearse(
         tally.take(event)
         sink(event)
 
-    with previewed(migration, state_dir, take, patient_openers_of(migration, take, stop.event)) as preview:
-        preview.plan.refuse()
-        total, size = preview.draft.manifest.count, preview.context.page_count
-        tally.plan(total, 0, math.ceil(total / size))
-        found = rehearse(preview)
-    if stop.is_requested:
-        raise MigrationInterruptedError(f"the dry run was stopped on request ({stop.reason}).")
+    try:
+        with previewed(migration, state_dir, take, patient_openers_of(migration, take, stop.event)) as preview:
+            preview.plan.refuse()
+            total, size = preview.draft.manifest.count, preview.context.page_count
+            tally.plan(total, 0, math.ceil(total / size))
+            found = rehearse(preview, stop.check)
+        stop.check()
+    except MigrationInterruptedError as error:
+        raise MigrationInterruptedError(f"the dry run was stopped on request ({stop.reason}).") from error
     tally.finish()
-    return _rehearsed(migration, found, preview.draft.manifest.count, started_at)
+    return _rehearsed(migration, found, total, started_at)
 
 
 def _rehearsed(migration: Migration, found: Rehearsal, planned: int, started_at: datetime) -> MigrationResult:

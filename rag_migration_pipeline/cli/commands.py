@@ -91,7 +91,7 @@ def plan(request: Request, *, probe_target: bool) -> None:
         for item in run.asked():
             openers = patient_openers_of(item.migration)
             with previewed(item.migration, run.state_dir, openers=openers) as preview:
-                said = estimate_of(estimate(preview, probe_target=probe_target))
+                said = estimate_of(estimate(preview, probe_target=probe_target, openers=openers))
             found.append({"migration": item.spec.name, **said.to_dict()})
             code = code if said.compatible else ExitCode.INCOMPATIBLE
             text = said.plan.to_text(run.width)

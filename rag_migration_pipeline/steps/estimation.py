@@ -20,12 +20,12 @@ from rag_migration_pipeline.filters.nodes import EVERYTHING
 from rag_migration_pipeline.names import translate_name
 from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.spec import Migration
+from rag_migration_pipeline.steps.context import PLAIN, Openers
 from rag_migration_pipeline.steps.filter import filter_batches
 from rag_migration_pipeline.steps.load import pack_batch
 from rag_migration_pipeline.steps.plan_view import MigrationPlan
 from rag_migration_pipeline.steps.preview import Preview
 from rag_migration_pipeline.steps.range import transformed
-from rag_migration_pipeline.stores.registry import open_target
 
 PROBE_COUNT = 2_000
 STRETCHES = 4
@@ -58,12 +58,13 @@ class Estimation:
         return self.read_s + (self.write_s or 0.0)
 
 
-def estimate(preview: Preview, *, probe_target: bool = False) -> Estimation:
+def estimate(preview: Preview, *, probe_target: bool = False, openers: Openers = PLAIN) -> Estimation:
     """Time a probe of a migration.
 
     Args:
         preview: The migration, planned without writing.
         probe_target: Whether writes are tried as well.
+        openers: How the target is opened for them.
 
     Raises:
         MigrationError: A store fails.
@@ -76,7 +77,8 @@ def estimate(preview: Preview, *, probe_target: bool = False) -> Estimation:
     taken = list(filter_batches(probe, parse_filter(preview.context.migration.options.filter)))
     carried = sum(map(len, taken))
     size_bytes = sum(batch.size_bytes() for batch in taken)
-    write_s = _time_writes(preview, taken) if probe_target and taken and not preview.draft.refusals else None
+    is_tried = probe_target and taken and not preview.draft.refusals
+    write_s = _time_writes(preview, taken, openers) if is_tried else None
     listed = preview.draft.manifest.count
     return Estimation(
         plan=preview.plan,
@@ -128,12 +130,12 @@ def _read(preview: Preview, ids: Sequence[RecordId], stop: RecordId | None) -> I
     yield from context.source.fetch_pages(name, pages)
 
 
-def _time_writes(preview: Preview, taken: Sequence[RecordBatch]) -> float:
+def _time_writes(preview: Preview, taken: Sequence[RecordBatch], openers: Openers) -> float:
     """Return the seconds for writing records into a collection made for it, and reading them back."""
     context, migration = preview.context, preview.context.migration
     name = scratch_name(migration)
     spec = replace(context.manifest.target_spec, name=name)
-    with open_target(migration.target) as target:
+    with openers.target(migration.target) as target:
         target.create(spec)
         try:
             begun = time.perf_counter()

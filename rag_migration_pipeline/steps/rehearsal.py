@@ -52,11 +52,12 @@ class Rehearsal:
     duration_s: float = 0.0
 
 
-def rehearse(preview: Preview) -> Rehearsal:
+def rehearse(preview: Preview, before_batch: Callable[[], None] | None = None) -> Rehearsal:
     """Go through all records of a migration without writing anything.
 
     Args:
         preview: The migration, planned without writing.
+        before_batch: Called before each batch is looked at; what it raises ends the rehearsal.
 
     Raises:
         SourceChangedError: Records went away meanwhile.
@@ -78,6 +79,8 @@ def rehearse(preview: Preview) -> Rehearsal:
         )
         taken = _counted(_taken(context, part), found, entry.count)
         for batch, _ in transformed(context, entry.key, taken, set_aside):
+            if before_batch is not None:
+                before_batch()
             _look_at(preview, entry.key, batch, found)
     found.duration_s = time.perf_counter() - begun
     return found

@@ -16,7 +16,7 @@ from typing import Any
 
 from rag_migration_pipeline.digests import digest_contents, digest_vectors
 from rag_migration_pipeline.envelope import Layout, layout_of, unpack
-from rag_migration_pipeline.errors import SchemaCompatibilityError
+from rag_migration_pipeline.errors import SchemaCompatibilityError, SpecError
 from rag_migration_pipeline.events import BatchDone, EventSink, ignore_events
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.plan import planned_mapping, target_layout_of
@@ -138,7 +138,10 @@ def verify(
     Raises:
         CollectionNotFoundError: One of the collections does not exist.
         SourceChangedError: The source's ids do not hold still.
+        SpecError: A sample of nothing, which would find nothing.
     """
+    if sample is not None and sample < 1:
+        raise SpecError(f"sample is {sample}: at least 1 record is to be compared.", todo="None compares all.")
     begun = time.perf_counter()
     with openers.source(migration.source) as source, openers.source(migration.target) as target:
         comparison = _Comparison(migration, source, target)

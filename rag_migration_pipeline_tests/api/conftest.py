@@ -1,5 +1,6 @@
 """Embedded stores with a small collection; nothing waits between attempts."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,21 @@ def no_waits() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Iterator[StoreService]:
-    """A Chroma folder with three collections of 48 records."""
-    with get_chromadb_service(path=tmp_path / "chroma") as service:
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Chroma folder with three collections of 48 records, to be copied."""
+    root = tmp_path_factory.mktemp("api")
+    with get_chromadb_service(path=root / "chroma") as service:
         for name in ("docs", "images", "audio"):
             fill(service, name)
+    return root / "chroma"
+
+
+@pytest.fixture
+def source(filled: Path, tmp_path: Path) -> Iterator[StoreService]:
+    """A Chroma folder of the test's own."""
+    shutil.copytree(filled, tmp_path / "chroma")
+    with get_chromadb_service(path=tmp_path / "chroma") as service:
         yield service
 
 

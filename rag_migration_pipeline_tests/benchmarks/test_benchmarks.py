@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import again
 from benchmarks.__main__ import main, read_options
 from benchmarks.data import pages
 from benchmarks.document import PAGE, QUOTED, documented, memory_table
 from benchmarks.measure import Stopwatch
 from benchmarks.report import Case, memory_lines
-from benchmarks.variant import DAGSTER, STEPS, STRAIGHT_LINE, Measured
+from benchmarks.variant import DAGSTER, ENGINE, PIPELINED, STEPS, STRAIGHT_LINE, Measured
 
 MIB = 2**20
 
@@ -50,6 +51,32 @@ def test_a_small_benchmark_runs_every_variant_and_writes_what_it_measured(
     (whole,) = case["runs"][DAGSTER]
     assert set(whole["step_s"]) == {"extract", "load", "validate"}
     assert "Chroma folder → Qdrant edge folder" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(300)
+def test_the_engine_runs_beside_a_pipelined_script(tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    arguments = ["--pairs", "qdrant_edge-qdrant_edge", "--sizes", "60", "--dimension", "8", "--range-count", "25"]
+    assert main([*arguments, "--variants", f"{PIPELINED},{ENGINE}", "--output", str(output)]) == 0
+    (case,) = json.loads(output.read_text())["cases"]
+    assert case["ratio_to_pipelined"][PIPELINED] == 1.0
+    assert case["ratio_to_pipelined"][ENGINE] > 0
+    assert {run["records"] for runs in case["runs"].values() for run in runs} == {60}
+
+
+@pytest.mark.timeout(300)
+def test_runs_are_run_again_and_read_what_they_must(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "again.json"
+    pair = ["--pair", "qdrant_edge-qdrant_edge", "--size", "80", "--dimension", "8"]
+    assert again.main([*pair, "--output", str(output)]) == 0
+    found = json.loads(output.read_text())["again"]
+    assert {way: facts["reads"] for way, facts in found.items()} == {
+        "resume": "40 vectors",
+        "payload": "no vectors",
+        "ids": "no vectors",
+    }
+    assert {way: facts["migrated"] for way, facts in found.items()} == {"resume": 40, "payload": 0, "ids": 0}
+    assert "resumed after SIGKILL at half" in capsys.readouterr().out
 
 
 def test_records_are_the_same_every_time_and_shaped_as_described() -> None:

@@ -86,4 +86,5 @@ def payload(number: int) -> dict[str, Any]:
         "verified": number % 3 > 0,
         "active": number % 4 > 0,
         "validated": number % 8 > 0,
+        "price": "on request" if number == 7 else f"{number}.5",
     }

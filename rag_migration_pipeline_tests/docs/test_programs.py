@@ -1,4 +1,4 @@
-"""Every Python block of README and docs runs as it stands, against real embedded stores, and does what it says."""
+"""Every block of README and docs is looked at; every Python block runs as it stands, and does what it says."""
 
 import re
 from collections.abc import Iterator
@@ -6,147 +6,143 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from rag_migration_pipeline import retries
 from rag_migration_pipeline.config_files import read_config
-from rag_migration_pipeline.migrator import VectorStoreMigrator
-from rag_migration_pipeline.models import MigrationResult
+from rag_migration_pipeline.orchestration.corrections import ReplayConfig
 from rag_migration_pipeline.spec import spec_from_values
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
-from rag_migration_pipeline_tests.docs.stand_ins import OF_QDRANT, StandIns
+from rag_migration_pipeline_tests.docs.page import Block, Call, Page, blocks, blocks_of, programs
 
 ELSEWHERE = {
-    "docs/mapping.md": "unit/test_docs_mapping.py",
-    "docs/quarantine.md": "unit/test_docs_quarantine.py",
+    ("docs/mapping.md", "python"): "unit/test_docs_mapping.py",
+    ("docs/quarantine.md", "python"): "unit/test_docs_quarantine.py",
+    ("docs/fidelity.md", "yaml"): "unit/test_docs_fidelity.py",
+    ("docs/filters.md", "yaml"): "unit/test_docs_filters.py",
+    ("docs/filters.md", "text"): "unit/test_docs_filters.py",
+    ("docs/stores.md", "yaml"): "unit/test_docs_stores.py",
 }
-"""Pages with tests of their own, which run their blocks."""
+"""Pages with tests of their own, which look at their blocks of a language."""
 
-Call = tuple[VectorStoreMigrator, dict[str, Any], MigrationResult]
-
-
-def pages() -> dict[str, str]:
-    paths = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+SHELLS = {"bash", "console", ""}
+LANGUAGES = {"python", "yaml", "text", "json", *SHELLS}
 
 
-def programs() -> dict[str, list[tuple[int, str]]]:
-    """Return the Python blocks of each page, each with its line."""
-    found = {}
-    for page, text in pages().items():
-        blocks = re.finditer(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-        found[page] = [(text.count("\n", 0, block.start()) + 1, block[1]) for block in blocks]
-    return {page: blocks for page, blocks in found.items() if blocks}
+def names(found: list[Block]) -> Any:
+    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in found]
 
 
-def collections_of(blocks: list[tuple[int, str]]) -> list[str]:
-    """Return the collections that the blocks read from Chroma."""
-    text = "\n".join(block for _, block in blocks)
-    named = set(re.findall(r'(?:migrate|estimate|plan|verify)\(\s*"([a-z_]+)"', text))
-    named |= set(re.findall(r'migrate_safely\(source, target, "([a-z_]+)"', text))
-    named |= {
-        name for names in re.findall(r"migrator\.migrate, \[(.*?)\]", text) for name in re.findall(r'"(\w+)"', names)
-    }
-    return sorted(named - {"missing", OF_QDRANT})
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]]:
+    """Every page with programs, in a folder of its own."""
+    found = {page: Page(page, tmp_path_factory.mktemp("page")) for page in {block.page for block in here()}}
+    yield found
+    for page in found.values():
+        page.close()
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Call]]:
-    """Every migration that is run, with what it was called with and what it returned."""
-    made: list[Call] = []
-    real = VectorStoreMigrator.migrate
-
-    def note(self: VectorStoreMigrator, source: str, target: str | None = None, *args: Any, **named: Any) -> Any:
-        result = real(self, source, target, *args, **named)
-        made.append((self, {"source_collection": source, **named}, result))
-        return result
-
-    monkeypatch.setattr(VectorStoreMigrator, "migrate", note)
-    with retries.test_mode():
-        yield made
+def here() -> list[Block]:
+    """Return the programs that run here."""
+    return [block for block in programs() if (block.page, "python") not in ELSEWHERE]
 
 
-@pytest.mark.parametrize("page", sorted(programs().keys() - ELSEWHERE.keys()))
-def test_the_programs_of_a_page_run_and_what_they_migrate_arrives(
-    page: str, calls: list[Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blocks = programs()[page]
-    servers = StandIns(tmp_path / "stores", collections_of(blocks))
-    servers.install(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("builtins.input", lambda _question: "y")
-    names: dict[str, Any] = {"__name__": "page"}
-    try:
-        for line, block in blocks:
-            before = len(calls)
-            exec(compile("\n" * line + block, page, "exec"), names)
-            for call in calls[before:]:
-                judge(call, f"{page}:{line}")
-    finally:
-        servers.close()
-    assert calls or "defs" in names
+@pytest.mark.parametrize("block", names(here()))
+def test_a_program_runs_and_what_it_migrates_arrives(block: Block, opened: dict[str, Page]) -> None:
+    page = opened[block.page]
+    calls = page.run(block.line)
+    assert calls or ".migrate(" not in block.text or "def " in block.text, "it migrated nothing"
+    for call in calls:
+        assert call.result.vectors_failed == call.result.metadata["rejected"], call.result.errors
+    for place, call in {call.place: call for call in calls}.items():
+        if place in page.taken_back:
+            assert place[1] not in place[0].list_collections(), "it was rolled back"
+        else:
+            judge(call)
+    if "migration_definitions(" in block.text:
+        assert len(list(page.names["defs"].assets)) == 3
 
 
-def judge(call: Call, where: str) -> None:
-    """Whatever a block migrated is in the target, and the same."""
-    migrator, given, result = call
-    assert result.success, (where, result.errors)
-    assert result.vectors_failed == 0, where
+def judge(call: Call) -> None:
+    """What the last migration into a collection carried is there, the same, and all of it."""
+    result, given = call.result, call.given
+    assert (result.success, result.vectors_failed) == (True, 0), result.errors
     if given.get("dry_run"):
         return
     if not (given.get("incremental") or given.get("resume")):
-        assert result.vectors_migrated > 0, f"{where}: a filter that takes nothing shows nothing"
+        assert result.vectors_migrated > 0, "a filter that takes nothing shows nothing"
     options = {name: given[name] for name in ("filter", "schema_mapping") if name in given}
-    found = migrator.verify(given["source_collection"], result.target_collection, **options)
-    assert (found.missing, found.changed) == ([], {}), (where, found.summary())
-    assert found.compared > 0, where
+    found = call.migrator.verify(call.source_collection, result.target_collection, **options)
+    assert (found.missing, found.changed) == ([], {}), found.summary()
+    assert found.compared == found.expected > 0
+    assert call.migrator.target.count(result.target_collection) >= found.expected
 
 
-def test_no_block_is_forgotten() -> None:
-    """A block in another language than these is one that nobody looks at."""
-    known = {"", "python", "yaml", "bash", "console", "text", "json", "toml", "sql", "dockerfile", "ini", "mermaid"}
-    for page, text in pages().items():
-        languages = re.findall(r"^```(\S*)\n.*?^```", text, flags=re.DOTALL | re.MULTILINE)
-        assert set(languages) <= known, page
-    for page, test in ELSEWHERE.items():
-        assert page in (ROOT / "rag_migration_pipeline_tests" / test).read_text(), f"{test} runs the blocks of {page}"
+def test_every_block_is_looked_at() -> None:
+    """A block that is indented, quoted, without an end, or in another language than these is one that nobody reads."""
+    for block in blocks():
+        assert block.is_plain, f"{block.page}:{block.line}: fences are three backticks at the margin"
+        assert block.language in LANGUAGES, f"{block.page}:{block.line}: {block.language or 'no language'}"
+    for (page, language), test in ELSEWHERE.items():
+        text = (ROOT / "rag_migration_pipeline_tests" / test).read_text()
+        assert Path(page).name in text, f"{test} looks at {page}"
+        assert language in text, f"{test} looks at {language} of {page}"
+    seen = {(block.page, block.language) for block in blocks()}
+    assert set(ELSEWHERE) <= seen, "a page that is gone, or has no such block any more"
 
 
-def test_what_shells_are_told_exists() -> None:
-    """Targets of the Makefile and modules that the pages name are there; rag-migrate has its own test."""
-    makefile = (ROOT / "Makefile").read_text()
-    for page, text in pages().items():
-        for block in re.findall(r"^```(?:bash|console)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
-            for target in re.findall(r"^(?:\$ )?make ([a-z-]+)", block, flags=re.MULTILINE):
-                assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"{page}: make {target}"
-            for module in re.findall(r"python -m ([\w.]+)", block):
-                path = ROOT.joinpath(*module.split("."))
-                is_ours = module.partition(".")[0] in {
-                    "rag_migration_pipeline",
-                    "rag_migration_pipeline_tests",
-                    "benchmarks",
-                }
-                assert not is_ours or path.with_suffix(".py").exists() or (path / "__main__.py").exists(), (
-                    f"{page}: {module}"
-                )
-
-
-def described() -> list[tuple[str, str]]:
-    """Return the YAML blocks that describe migrations."""
-    return [
-        (page, block)
-        for page, text in pages().items()
-        for block in re.findall(r"^```yaml\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-        if re.search(r"^\s*source: \w+(\+\w+)?://", block, flags=re.MULTILINE)
+def test_a_block_is_found_wherever_it_hides() -> None:
+    listed, other, plain = "- a list\n\n    ```py\n    x = 1\n    ```\n", "~~~python\n```\n~~~", "```python\ny = 2\n```"
+    found = blocks_of("page", f"{listed}\n{other}\n\n{plain}\n> ```python\n> z\n> ```\n")
+    assert [(block.line, block.language, block.is_plain) for block in found] == [
+        (3, "py", False),
+        (7, "python", False),
+        (11, "python", True),
+        (14, "python", False),
     ]
+    assert found[2].text == "y = 2\n"
+    with pytest.raises(AssertionError, match="without an end"):
+        blocks_of("page", "```python\n")
 
 
-@pytest.mark.parametrize(("page", "block"), described())
-def test_every_description_of_a_migration_is_understood(page: str, block: str, tmp_path: Path) -> None:
-    path = tmp_path / "migration.yaml"
-    path.write_text(block)
-    for item in read_config(path, {}):
-        assert spec_from_values(item.values).source, page
+def shell_lines(block: Block) -> list[str]:
+    """Return the commands of a shell block that are not of rag-migrate, which cli/test_docs_cli.py looks at."""
+    lines = [line.removeprefix("$ ").strip() for line in block.text.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if not line.startswith("rag-migrate")]
 
 
-def test_there_are_descriptions() -> None:
-    assert len(described()) >= 4
+@pytest.mark.parametrize("block", names([block for block in blocks() if block.language in SHELLS]))
+def test_what_shells_are_told_exists(block: Block) -> None:
+    """Targets of the Makefile, modules of ours and files that are copied."""
+    makefile, folder = (ROOT / "Makefile").read_text(), ROOT
+    for line in shell_lines(block):
+        folder /= next(iter(re.findall(r"^cd (\S+)", line)), "")
+        for target in re.findall(r"^make ([a-z-]+)", line):
+            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), line
+        for module in re.findall(
+            r"-m ((?:rag_migration_pipeline|rag_migration_pipeline_tests|benchmarks)[\w.]*)", line
+        ):
+            path = ROOT.joinpath(*module.split("."))
+            is_run = "python -m" in line
+            assert path.with_suffix(".py").exists() or (is_run and (path / "__main__.py").exists()), line
+        for name in re.findall(r"^cp (\S+)", line):
+            assert (folder / name).exists(), line
+
+
+YAML = [block for block in blocks() if block.language == "yaml" and (block.page, "yaml") not in ELSEWHERE]
+
+
+@pytest.mark.parametrize("block", names(YAML))
+def test_every_description_is_understood(block: Block, tmp_path: Path) -> None:
+    """Migrations by the code that reads them, and what else there is by what it is for."""
+    values = yaml.safe_load(block.text)
+    if "ops" in values:
+        (config,) = [op["config"] for op in values["ops"].values()]
+        assert ReplayConfig(**config).path
+    elif "services" in values:
+        compose = yaml.safe_load((ROOT / "docker" / "docker-compose.yml").read_text())
+        assert values["services"].keys() <= compose["services"].keys()
+    else:
+        path = tmp_path / "migration.yaml"
+        path.write_text(block.text)
+        for item in read_config(path, {}):
+            assert spec_from_values(item.values).source
