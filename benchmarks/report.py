@@ -62,32 +62,23 @@ class Case:
         return median(plain.copy_s / ours.copy_s for plain, ours in pairs)
 
 
-def table_of(cases: Iterable[Case]) -> Table:
+def table_of(cases: Sequence[Case]) -> Table:
     """Return the table that the command prints."""
+    is_piped = any(PIPELINED in case.runs for case in cases)
     table = Table()
     table.add_column("pair, records")
     table.add_column("variant")
-    for heading in (
-        "records/s",
-        "ratio",
-        "to pipelined",
-        "CPU s",
-        "searchable s",
-        "create s",
-        "start s",
-        "peak MB",
-        "base MB",
-    ):
+    told = ("CPU s", "searchable s", "create s", "start s", "peak MB", "base MB")
+    for heading in ("records/s", "ratio", *(["to pipelined"] if is_piped else []), *told):
         table.add_column(heading, justify="right")
     for case in cases:
         for position, variant in enumerate(case.runs):
-            ratio, piped = case.ratio(variant), case.ratio(variant, PIPELINED)
+            ratios = [case.ratio(variant), *([case.ratio(variant, PIPELINED)] if is_piped else [])]
             table.add_row(
                 f"{case.name}, {case.count:,}" if position == 0 else "",
                 LABELS[variant],
                 f"{case.rate(variant):,.0f}",
-                "" if ratio is None else f"{ratio:.2f}",
-                "" if piped is None else f"{piped:.2f}",
+                *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
                 f"{case.middle(variant, 'cpu_s'):.1f}",
                 f"{case.middle(variant, 'searchable_s'):.1f}",
                 f"{case.middle(variant, 'create_s'):.1f}",
