@@ -38,6 +38,7 @@ _STOP = "stop"
 
 Results = Generator[RangeResult, None, None]
 OnBegin = Callable[[str], None]
+_Results = queue.SimpleQueue[RangeResult | BaseException | None]
 
 
 def run_in_threads(
@@ -54,29 +55,15 @@ def run_in_threads(
         stop: Whether somebody wants a stop.
         on_begin: Called when a range is begun.
     """
-    waiting, results = deque(keys), queue.SimpleQueue[RangeResult | BaseException | None]()
-
-    def serve() -> None:
-        try:
-            while not stop.is_requested:
-                try:
-                    key = waiting.popleft()
-                except IndexError:
-                    return
-                on_begin(key)
-                results.put(work(key))
-        except BaseException as error:  # noqa: BLE001  a mistake of ours; raised in the caller's thread
-            results.put(error)
-        finally:
-            results.put(None)
-
+    waiting, results = deque(keys), _Results()
     # Waited for below; daemons, so that a second Ctrl-C while they are waited for ends the program as it always does.
     names = [f"worker-{number}" for number in range(min(count, len(keys)))]
     threads: list[threading.Thread] = []
     running = 0
     try:
         for name in names:
-            thread = threading.Thread(target=serve, name=name, daemon=True)
+            job = work, waiting, results, stop, on_begin
+            thread = threading.Thread(target=_serve_in_thread, args=job, name=name, daemon=True)
             thread.start()
             threads.append(thread)
             running += 1
@@ -97,6 +84,24 @@ def run_in_threads(
             stop.request("the run has ended")
         for thread in threads:
             thread.join()
+
+
+def _serve_in_thread(
+    work: Callable[[str], RangeResult], waiting: deque[str], results: _Results, stop: StopRequest, on_begin: OnBegin
+) -> None:
+    """Run ranges until there are no more, or somebody wants a stop; the last thing said is None."""
+    try:
+        while not stop.is_requested:
+            try:
+                key = waiting.popleft()
+            except IndexError:
+                return
+            on_begin(key)
+            results.put(work(key))
+    except BaseException as error:  # noqa: BLE001  a mistake of ours; raised in the caller's thread
+        results.put(error)
+    finally:
+        results.put(None)
 
 
 @dataclass(frozen=True)
