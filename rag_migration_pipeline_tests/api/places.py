@@ -17,6 +17,8 @@ _MAKERS: dict[str, Callable[[Path], StoreService]] = {
     "milvus": lambda folder: get_milvus_service(path=folder / "lite.db"),
 }
 FORMS = tuple(_MAKERS)
+ENGINES = ("chroma", "edge", "milvus")
+"""The forms that have an engine of their own."""
 
 
 def store_of(form: str, folder: Path) -> StoreService:

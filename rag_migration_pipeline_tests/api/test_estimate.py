@@ -11,7 +11,7 @@ from rag_migration_pipeline import StoreService, VectorStoreMigrator
 from rag_migration_pipeline.errors import StoreUnavailableError
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.memory import MemorySettings, forget_space
-from rag_migration_pipeline_tests.api.places import FORMS, digests, store_of
+from rag_migration_pipeline_tests.api.places import ENGINES, digests, store_of
 from rag_migration_pipeline_tests.docs.stand_ins import COUNT
 from rag_migration_pipeline_tests.steps.support import with_faults
 
@@ -22,7 +22,7 @@ def memory() -> Iterator[MemorySettings]:
     forget_space("api-estimate")
 
 
-@pytest.mark.parametrize(("form", "probe_target"), [("edge", False), *((form, True) for form in FORMS)])
+@pytest.mark.parametrize(("form", "probe_target"), [("edge", False), *((form, True) for form in ENGINES)])
 def test_a_probe_leaves_no_collection_behind(
     form: str, probe_target: bool, source: StoreService, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Incremental runs: what each way of looking sees, and what becomes of records that the source lost."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,31 @@ import pytest
 
 from rag_migration_pipeline import MigrationError, StoreService, VectorStoreMigrator
 from rag_migration_pipeline.records import DenseColumn
+from rag_migration_pipeline.stores.memory import MemorySettings, forget_space
 from rag_migration_pipeline.stores.registry import open_target
-from rag_migration_pipeline_tests.docs.stand_ins import COUNT
+from rag_migration_pipeline_tests.docs.stand_ins import COUNT, fill
+
+SPACES = "incremental-source", "incremental-target"
 
 
 @pytest.fixture
-def migrator(source: StoreService, target: StoreService, tmp_path: Path) -> VectorStoreMigrator:
-    return VectorStoreMigrator(source, target, state_dir=tmp_path / "state")
+def migrator(tmp_path: Path) -> Iterator[VectorStoreMigrator]:
+    """Between two stores in memory, for speed."""
+    source, target = (StoreService(MemorySettings(name=name)) for name in SPACES)
+    fill(source, "docs")
+    yield VectorStoreMigrator(source, target, state_dir=tmp_path / "state")
+    for name in SPACES:
+        forget_space(name)
 
 
 @pytest.mark.parametrize("detect", ["ids", "payload", "watermark", "full"])
-def test_only_full_promises_to_see_a_change_in_a_vector_alone(
-    detect: str, migrator: VectorStoreMigrator, source: StoreService
-) -> None:
+def test_only_full_promises_to_see_a_change_in_a_vector_alone(detect: str, migrator: VectorStoreMigrator) -> None:
     options: dict[str, Any] = {"incremental": True, "detect": detect}
     options |= {"watermark": "n"} if detect == "watermark" else {}
     migrator.migrate("docs", **options)
     assert migrator.migrate("docs", **options).vectors_migrated == 0
-    source.close()
-    with open_target(source.settings) as store:
-        found = store.fetch("docs", ["doc-3"])
+    with open_target(migrator.source.settings) as store:
+        found = store.fetch("docs", [3])
         turned = DenseColumn(np.flip(found.dense().values, axis=1).copy())
         store.upsert("docs", found.with_columns(vectors={"": turned}))
     result = migrator.migrate("docs", **options)
@@ -39,13 +45,12 @@ def test_only_full_promises_to_see_a_change_in_a_vector_alone(
 
 
 def test_what_the_source_lost_stays_unless_it_is_mirrored_and_never_too_much_goes(
-    migrator: VectorStoreMigrator, source: StoreService
+    migrator: VectorStoreMigrator,
 ) -> None:
     for name in ("docs", "kept"):
         migrator.migrate("docs", name, incremental=True)
-    source.close()
-    with open_target(source.settings) as store:
-        store.delete("docs", ["doc-7", "doc-8"])
+    with open_target(migrator.source.settings) as store:
+        store.delete("docs", [7, 8])
     kept = migrator.migrate("docs", "kept", incremental=True)
     assert (kept.success, kept.metadata["changes"]["gone"], kept.metadata["left_over"]) == (True, 2, 2)
     assert len(migrator.verify("docs", "kept").extra) == 2

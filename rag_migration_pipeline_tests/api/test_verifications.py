@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from rag_migration_pipeline import CollectionNotFoundError, SpecError, StoreService, VectorStoreMigrator
-from rag_migration_pipeline_tests.api.places import FORMS, change, digests, store_of
+from rag_migration_pipeline_tests.api.places import ENGINES, change, digests, store_of
 from rag_migration_pipeline_tests.docs.stand_ins import COUNT
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ENGINES)
 def test_it_finds_a_change_in_every_store_and_changes_nothing(form: str, source: StoreService, tmp_path: Path) -> None:
     with store_of(form, tmp_path / "target") as target:
         migrator = VectorStoreMigrator(source, target, state_dir=tmp_path / "state")
