@@ -4,8 +4,9 @@
     python -m benchmarks --pairs chroma-milvus,milvus-chroma --sizes 20000 --range-count 10000 --rounds 3
     python -m benchmarks --sizes 20000 --variants pipelined,engine   the engine beside a pipelined script
     python -m benchmarks --memory                                peak memory of 20,000 and 80,000 records
+    python -m benchmarks --resume --incremental                  second runs beside the full one, 20,000 records
 
-Belongs here: options and the order of the runs. Does not belong here: what a run does (``variant``).
+Belongs here: options and the order of the runs. Does not belong here: what a run does (``variant``, ``again``).
 
 Variants take turns (a b c a b c), each in a process of its own, so that a machine that slows down slows all of them.
 """
@@ -26,20 +27,26 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import again
 from benchmarks.places import KINDS, Place, Places
-from benchmarks.report import LABELS, Case, memory_lines, table_of, write_json
-from benchmarks.variant import DAGSTER, FILL, STEPS, STRAIGHT_LINE, Measured, Order
+from benchmarks.report import LABELS, Case, Measurement, memory_lines, table_of, write_json
+from benchmarks.variant import DAGSTER, ENGINE, FILL, STEPS, STRAIGHT_LINE, Measured, Order
 
 _MAIN_KINDS = ("chroma", "qdrant_edge", "milvus")
 _ALL_PAIRS = ",".join(f"{source}-{target}" for source in _MAIN_KINDS for target in _MAIN_KINDS)
 _SERVER_PAIRS = "chroma-milvus,milvus-chroma"
+_AGAIN_PAIRS = "chroma-milvus"
 _DEFAULT = [STRAIGHT_LINE, STEPS, DAGSTER]
 _RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was asked for."""
+    """What the command was asked for.
+
+    Attributes:
+        ways: Second runs that are wanted beside the full one, instead of variants.
+    """
 
     pairs: Sequence[tuple[str, str]]
     sizes: Sequence[int]
@@ -48,6 +55,7 @@ class Options:
     rounds: int
     variants: Sequence[str]
     output: Path
+    ways: Sequence[str] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = read_options(arguments)
     console = Console(width=None if sys.stdout.isatty() else 160)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, closing(Places(Path(folder))) as places:
-        cases = list(_run_cases(options, places, Path(folder), console))
-    console.print(table_of(cases))
-    for line in memory_lines(cases):
-        console.print(line, highlight=False)
+        if options.ways:
+            measured: Sequence[Measurement] = _run_again(options, places, Path(folder), console)
+        else:
+            measured = _run_variants(options, places, Path(folder), console)
     command = _command(sys.argv[1:] if arguments is None else arguments)
     settings = {"dimension": options.dimension, "range_count": options.range_count, "rounds": options.rounds}
-    write_json(options.output, command, settings, cases)
+    write_json(options.output, command, settings, measured)
     console.print(f"written: {os.path.relpath(options.output)}", highlight=False)
     return 0
 
@@ -71,25 +79,35 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory beside plain scripts.")
     kinds = ", ".join(f"{kind} ({label})" for kind, label in KINDS.items())
     parser.add_argument("--pairs", type=_pairs, help=f"source-target,...; kinds: {kinds}; default: nine pairs")
-    parser.add_argument("--sizes", type=_sizes, help="numbers of records; default 2000, with --memory 20000,80000")
+    parser.add_argument(
+        "--sizes", type=_sizes, help="numbers of records; default 2000, with --memory 20000,80000, run again 20000"
+    )
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--range-count", type=int, help="records per range; default: half the smallest size")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each variant; medians are shown")
-    known = f"which of {', '.join(LABELS)}; default {', '.join(_DEFAULT)}; with --memory the last two of these"
+    known = f"which of {', '.join(LABELS)}; default {', '.join(_DEFAULT)}; with --memory the last two and {ENGINE}"
     parser.add_argument("--variants", type=_variants, help=known)
     parser.add_argument("--memory", action="store_true", help="compare the peak memory of two sizes, servers apart")
+    parser.add_argument("--resume", action="store_true", help="a run killed at half and resumed, beside a full one")
+    unchanged = "runs over an unchanged source that compare payloads and ids, beside a full one"
+    parser.add_argument("--incremental", action="store_true", help=unchanged)
     parser.add_argument("--output", type=Path, help="the JSON file; default benchmarks/results/...json")
     given = parser.parse_args(arguments)
-    sizes = given.sizes or ([20_000, 80_000] if given.memory else [2_000])
-    name = "memory.json" if given.memory else "speed.json"
+    ways = [*([again.RESUME] if given.resume else []), *([again.PAYLOAD, again.IDS] if given.incremental else [])]
+    if ways and (given.memory or given.variants or given.range_count):
+        parser.error("--resume and --incremental take no --memory, --variants and --range-count")
+    sizes = given.sizes or ([20_000, 80_000] if given.memory else [20_000] if ways else [2_000])
+    pairs = _AGAIN_PAIRS if ways else _SERVER_PAIRS if given.memory else _ALL_PAIRS
+    name = "again.json" if ways else "memory.json" if given.memory else "speed.json"
     return Options(
-        pairs=given.pairs or _pairs(_SERVER_PAIRS if given.memory else _ALL_PAIRS),
+        pairs=given.pairs or _pairs(pairs),
         sizes=sizes,
         dimension=given.dimension,
-        range_count=given.range_count or max(1, min(sizes) // 2),
+        range_count=given.range_count or max(1, min(sizes) // (again.RANGES if ways else 2)),
         rounds=given.rounds,
-        variants=given.variants or ([STEPS, DAGSTER] if given.memory else _DEFAULT),
+        variants=given.variants or ([STEPS, DAGSTER, ENGINE] if given.memory else _DEFAULT),
         output=given.output or _RESULTS / name,
+        ways=ways,
     )
 
 
@@ -121,6 +139,25 @@ def _variants(text: str) -> list[str]:
     if unknown := [variant for variant in variants if variant not in LABELS]:
         raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: expected {', '.join(LABELS)}")
     return variants
+
+
+def _run_variants(options: Options, places: Places, folder: Path, console: Console) -> list[Case]:
+    cases = list(_run_cases(options, places, folder, console))
+    console.print(table_of(cases))
+    for line in memory_lines(cases):
+        console.print(line, highlight=False)
+    return cases
+
+
+def _run_again(options: Options, places: Places, folder: Path, console: Console) -> list[again.Again]:
+    cases = []
+    for count in options.sizes:
+        fill = partial(_fill, options, count, folder)
+        cases += [
+            again.run_again(options.ways, pair, count, options.rounds, places, folder, fill) for pair in options.pairs
+        ]
+    console.print(again.table_of(cases))
+    return cases
 
 
 def _run_cases(options: Options, places: Places, folder: Path, console: Console) -> Iterator[Case]:

@@ -32,7 +32,7 @@ def prepare_steps(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Cal
     from rag_migration_pipeline.steps.range import migrate_range
 
     migration = migration_from_spec(values)
-    _time_stores(watch)
+    time_stores(watch)
 
     def run() -> int:
         with open_migration(migration, folder / "state", publish, plan=True) as context:
@@ -52,7 +52,7 @@ def prepare_engine(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Ca
     from rag_migration_pipeline.spec import migration_from_spec
 
     migration = migration_from_spec(values)
-    _time_stores(watch)
+    time_stores(watch)
 
     def run() -> int:
         outcome = Engine(migration, folder / "state", sink=publish).run()
@@ -84,7 +84,7 @@ def prepare_dagster(values: dict[str, Any], folder: Path, watch: Stopwatch) -> C
     instance = dg.DagsterInstance.get()
     # The first question makes the tables, which belongs to the start of the process.
     instance.get_runs_count()
-    _time_stores(watch)
+    time_stores(watch)
 
     def run() -> int:
         result = run_job(job, instance)
@@ -98,7 +98,7 @@ def prepare_dagster(values: dict[str, Any], folder: Path, watch: Stopwatch) -> C
     return run
 
 
-def _time_stores(watch: Stopwatch) -> None:
+def time_stores(watch: Stopwatch) -> None:
     """Time what is told apart from the copying: making the empty collection, and making it searchable."""
     from rag_migration_pipeline.stores.base import VectorStore
     from rag_migration_pipeline.stores.wrappers import WrapperStore

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from rich.table import Table
 
@@ -26,6 +26,13 @@ LABELS = {
     ENGINE: "engine, one worker, no validation",
 }
 _PACKAGES = ("chromadb", "dagster", "milvus", "pymilvus", "milvus-lite", "qdrant-client", "qdrant-edge-py")
+
+
+class Measurement(Protocol):
+    """What a pair of stores was measured for."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was measured as JSON values."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,18 @@ class Case:
             return None
         pairs = zip(self.runs[script], self.runs[variant], strict=False)
         return median(plain.copy_s / ours.copy_s for plain, ours in pairs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was measured as JSON values."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "records": self.count,
+            "ratio": {variant: self.ratio(variant) for variant in self.runs},
+            "ratio_to_pipelined": {variant: self.ratio(variant, PIPELINED) for variant in self.runs},
+            "records_per_s": {variant: self.rate(variant) for variant in self.runs},
+            "runs": {variant: [asdict(run) for run in runs] for variant, runs in self.runs.items()},
+        }
 
 
 def table_of(cases: Sequence[Case]) -> Table:
@@ -107,7 +126,7 @@ def memory_lines(cases: Sequence[Case]) -> list[str]:
     return lines
 
 
-def write_json(path: Path, command: str, settings: Mapping[str, Any], cases: Iterable[Case]) -> None:
+def write_json(path: Path, command: str, settings: Mapping[str, Any], cases: Iterable[Measurement]) -> None:
     """Store everything that was measured."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -115,18 +134,6 @@ def write_json(path: Path, command: str, settings: Mapping[str, Any], cases: Ite
         "machine": {"cpus": os.cpu_count(), "load_average": os.getloadavg(), "python": platform.python_version()},
         "packages": {name: version(name) for name in _PACKAGES},
         "settings": dict(settings),
-        "cases": [_case_json(case) for case in cases],
+        "cases": [case.to_json() for case in cases],
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _case_json(case: Case) -> dict[str, Any]:
-    return {
-        "source": case.source,
-        "target": case.target,
-        "records": case.count,
-        "ratio": {variant: case.ratio(variant) for variant in case.runs},
-        "ratio_to_pipelined": {variant: case.ratio(variant, PIPELINED) for variant in case.runs},
-        "records_per_s": {variant: case.rate(variant) for variant in case.runs},
-        "runs": {variant: [asdict(run) for run in runs] for variant, runs in case.runs.items()},
-    }

@@ -22,14 +22,15 @@ from rag_migration_pipeline import (
     ValidationError,
     VectorStoreMigrator,
     get_chromadb_service,
+    retries,
 )
 from rag_migration_pipeline.errors import MigrationError, StoreUnavailableError
-from rag_migration_pipeline.records import CollectionSpec, IdKind, Metric, VectorSpec
+from rag_migration_pipeline.records import CollectionSpec, IdKind, Metric, RecordId, VectorSpec
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.memory import MemorySettings, forget_space
 from rag_migration_pipeline.stores.registry import open_target
 from rag_migration_pipeline_tests.docs.stand_ins import COUNT
-from rag_migration_pipeline_tests.steps.support import with_faults
+from rag_migration_pipeline_tests.steps.support import AwaySettings, with_faults
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_five_attempts_wait_2_4_8_and_16_seconds(
         source, broken(memory, 4), max_retries=5, retry_delay=2.0, retry_backoff=2.0, state_dir=tmp_path / "state"
     )
     assert patient.migrate("docs").success
-    waits = [record.event["wait_s"] for record in caplog.records if hasattr(record, "event")]  # type: ignore[attr-defined]
+    waits = [record.event["wait_s"] for record in caplog.records if hasattr(record, "event")]
     assert waits == [pytest.approx(wait) for wait in (2, 4, 8, 16)]
     assert "failed at attempt 4, again in 16 s: StoreUnavailableError: connection reset" in caplog.text
 
@@ -180,7 +181,7 @@ def test_what_ends_a_whole_run_is_raised(migrator: VectorStoreMigrator, target: 
     assert migrator.estimate("docs", target_collection="narrow").compatible is False
     for wrong in ({"batch_sise": 3}, {"max_rejected": -1}, {"conflict": "ask"}):
         with pytest.raises(SpecError, match=next(iter(wrong))):
-            migrator.migrate("docs", **wrong)  # type: ignore[arg-type]
+            migrator.migrate("docs", **wrong)
     with pytest.raises(SpecError, match="a store is a int"):
         VectorStoreMigrator(3, target)  # type: ignore[arg-type]
 
@@ -238,3 +239,94 @@ def test_a_service_takes_its_key_from_the_environment_and_shows_none(monkeypatch
     settings: Any = get_chromadb_service(host="h").settings
     assert settings.token.get_secret_value() == "do-not-show-me-7391"
     assert "do-not-show-me" not in repr(settings)
+
+
+def test_the_waits_between_attempts_are_really_waited_for_in_their_order(
+    source: StoreService, memory: MemorySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("rag_migration_pipeline.stores.retrying.wait", lambda seconds, _stop: waited.append(seconds))
+    patient = VectorStoreMigrator(
+        source, broken(memory, 4), max_retries=5, retry_delay=2.0, retry_backoff=2.0, state_dir=tmp_path / "state"
+    )
+    assert patient.migrate("docs").success
+    assert waited == [2.0, 4.0, 8.0, 16.0]
+
+
+def test_without_test_mode_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float | None] = []
+
+    class Clock:
+        def wait(self, timeout: float | None = None) -> None:
+            slept.append(timeout)
+
+    clock: Any = Clock()
+    retries.wait(8.0, clock)
+    assert slept == [], "in test mode nothing waits"
+    monkeypatch.setattr(retries, "_is_testing", False)
+    monkeypatch.delenv(retries.TEST_MODE, raising=False)
+    retries.wait(8.0, clock)
+    assert slept == [8.0]
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_a_store_that_cannot_be_reached_is_told_after_all_attempts(
+    attempts: int, source: StoreService, memory: MemorySettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "rag_migration_pipeline")
+
+    def refuse(_store: VectorStore, _operation: str) -> None:
+        calls.append(_operation)
+        raise StoreUnavailableError("connection refused")
+
+    calls: list[str] = []
+    away = StoreService(with_faults(memory, refuse))
+    with pytest.raises(StoreUnavailableError, match="connection refused"):
+        VectorStoreMigrator(source, away, max_retries=attempts, state_dir=tmp_path / "state").migrate("docs")
+    assert len(calls) == attempts
+    events: list[dict[str, Any]] = [record.__dict__["event"] for record in caplog.records if hasattr(record, "event")]
+    repeated = [event["attempt"] for event in events if event["type"] == "RequestRepeated"]
+    assert repeated == list(range(1, attempts))
+
+
+def test_a_resumed_run_writes_only_what_failed(source: StoreService, memory: MemorySettings, tmp_path: Path) -> None:
+    written: list[Any] = []
+    poison: list[set[RecordId]] = [{"doc-3"}, set()]
+    away, back = (AwaySettings(memory.name, fails, written) for fails in poison)
+    named: dict[str, Any] = {"batch_size": 4, "range_count": 4}
+    result = VectorStoreMigrator(source, away, max_retries=2, state_dir=tmp_path / "state").migrate("docs", **named)
+    assert (result.success, result.vectors_failed, len(written)) == (False, 4, COUNT - 4)
+    before = set(written)
+    written.clear()
+    again = VectorStoreMigrator(source, back, state_dir=tmp_path / "state").migrate("docs", **named, resume=True)
+    assert (again.success, again.vectors_failed, again.errors) == (True, 0, [])
+    assert "doc-3" in written
+    assert len(written) == 4
+    assert before.isdisjoint(written)
+
+
+def test_two_migrators_share_services_from_several_threads(
+    source: StoreService, target: StoreService, tmp_path: Path
+) -> None:
+    pair = [VectorStoreMigrator(source, target, state_dir=tmp_path / f"state-{number}") for number in range(2)]
+    calls = [(pair[number % 2], name) for number, name in enumerate(("docs", "images", "audio"))]
+    with ThreadPoolExecutor(max_workers=3) as executor:
+        results = list(executor.map(lambda call: call[0].migrate(call[1], parallel=True), calls))
+        compared = list(executor.map(lambda call: call[0].verify(call[1]), reversed(calls)))
+    assert [item.vectors_migrated for item in results] == [COUNT] * 3
+    assert all(found.is_identical and found.compared == COUNT for found in compared)
+    assert target.list_collections() == ["audio", "docs", "images"]
+
+
+def test_an_unknown_option_is_told_by_every_call_and_before_anything_is_opened(
+    migrator: VectorStoreMigrator, tmp_path: Path
+) -> None:
+    wrong: dict[str, Any] = {"batch_sise": 3}
+    with pytest.raises(SpecError, match="batch_sise"):
+        VectorStoreMigrator(migrator.source, migrator.target, **wrong)
+    calls = (migrator.migrate, migrator.estimate, migrator.plan, migrator.verify, migrator.rollback)
+    for call in calls:
+        with pytest.raises(SpecError, match="batch_sise"):
+            call("docs", **wrong)
+    assert not (tmp_path / "edge").exists()
+    assert not (tmp_path / "state").exists()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ METADATA = {
 
 def test_the_fields_stand_in_the_order_that_users_know() -> None:
     assert tuple(item.name for item in fields(MigrationResult)) == RESULT
-    assert tuple(item.name for item in fields(MigrationProgress))[: len(PROGRESS)] == PROGRESS
-    assert tuple(item.name for item in fields(MigrationEstimate))[: len(ESTIMATE)] == ESTIMATE
+    assert tuple(item.name for item in fields(MigrationProgress)) == (*PROGRESS, "rate")
+    assert tuple(item.name for item in fields(MigrationEstimate)) == (*ESTIMATE, "size_bytes", "plan")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -96,3 +97,30 @@ def test_a_progress_knows_what_is_left() -> None:
     assert (half.percentage, half.eta_seconds) == (50.0, 2.0)
     assert MigrationProgress(0, 100, 0, 10, 0.0, 0).eta_seconds == 0.0, "nothing is known yet"
     assert MigrationProgress(0, 0, 0, 0, 0.0, 0).percentage == 100.0, "nothing is to be done"
+
+
+@pytest.mark.parametrize(("migrated", "failed", "rate"), [(0, 0, 0.0), (0, 5, 0.0), (3, 1, 75.0), (5, 0, 100.0)])
+def test_a_success_rate_is_the_percentage_of_what_was_processed(migrated: int, failed: int, rate: float) -> None:
+    begun = datetime.now(UTC)
+    result = MigrationResult(not failed, migrated, failed, 2.0, "a", "b", begun, begun + timedelta(seconds=2))
+    assert (result.total_vectors, result.success_rate) == (migrated + failed, rate)
+    assert (result.errors, result.metadata) == ([], {})
+    facts = json.loads(json.dumps(result.to_dict()))
+    assert datetime.fromisoformat(facts["completed_at"]) == result.completed_at
+    assert result.to_pandas().loc[0, "success_rate"] == rate
+
+
+def test_records_that_are_set_aside_are_counted_and_their_file_is_named(
+    source: StoreService, target: StoreService, tmp_path: Path
+) -> None:
+    change(source, "docs", version="draft")
+    mapping = {"transforms": {"version": "float"}, "on_error": "quarantine"}
+    migrator = VectorStoreMigrator(source, target, state_dir=tmp_path / "state")
+    result = migrator.migrate("docs", schema_mapping=mapping, batch_size=10)
+    assert (result.success, result.vectors_failed, result.total_vectors) == (False, 1, COUNT)
+    assert result.success_rate == pytest.approx(100 * (COUNT - 1) / COUNT)
+    assert result.metadata["rejected"] == 1
+    assert Path(result.metadata["quarantine_file"]).suffix == ".arrow"
+    assert Path(result.metadata["quarantine_file"]).exists()
+    assert all(isinstance(error, str) for error in result.errors)
+    assert json.loads(json.dumps(result.to_dict()))["metadata"]["quarantine_file"] == result.metadata["quarantine_file"]

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import chromadb
 import numpy as np
 import pytest
 
-from rag_migration_pipeline import VectorStoreMigrator
+from rag_migration_pipeline import StoreService, VectorStoreMigrator, get_chromadb_service
 from rag_migration_pipeline.records import CollectionSpec, DenseColumn, IdKind, Metric, RecordBatch, VectorSpec
+from rag_migration_pipeline.stores.memory import MemorySettings, forget_space
 from rag_migration_pipeline.stores.qdrant_edge import QdrantEdgeSettings
 from rag_migration_pipeline_tests.cli.running import Place
 
@@ -93,3 +95,32 @@ def by_command(root: Path) -> None:
     shown = place.run("verify", *pair)
     assert shown.code == 5
     assert "int:99999" in shown.out
+
+
+def test_what_the_client_of_a_store_copied_is_identical(source: StoreService, tmp_path: Path) -> None:
+    """No line of this project writes the copy."""
+    source.close()
+    held = chromadb.PersistentClient(str(tmp_path / "chroma")).get_collection("docs")
+    rows: Any = held.get(include=["embeddings", "metadatas", "documents"])
+    named = {name: rows[name] for name in ("ids", "embeddings", "metadatas", "documents")}
+    copy = chromadb.PersistentClient(str(tmp_path / "copy")).create_collection("copied", metadata=held.metadata)
+    copy.upsert(**named)
+    with get_chromadb_service(path=tmp_path / "copy") as target:
+        found = VectorStoreMigrator(source, target, state_dir=tmp_path / "state").verify("docs", "copied")
+    assert (found.is_identical, found.rows()) == (True, [])
+    assert found.compared == found.source_count == found.target_count == len(rows["ids"])
+
+
+def test_a_sample_finds_what_it_looks_at_and_leaves_extras_alone(tmp_path: Path) -> None:
+    source, target = (MemorySettings(name=f"api-verify-{side}") for side in "ab")
+    for settings, batch in ((source, records(list(range(100)))), (target, records(list(range(1, 101))))):
+        with settings.open(create=True) as store:
+            store.create(SPEC)
+            store.upsert("docs", batch)
+    between = VectorStoreMigrator(source, target, state_dir=tmp_path)
+    whole, part = between.verify("docs"), between.verify("docs", sample=10)
+    assert (whole.is_sample, whole.missing, whole.extra) == (False, ["int:0"], ["int:100"])
+    assert (part.is_sample, part.missing, part.extra, part.is_identical) == (True, ["int:0"], [], False)
+    assert (part.to_dict()["is_sample"], list(part.to_pandas().columns)) == (True, ["id", "finding", "detail"])
+    for settings in (source, target):
+        forget_space(settings.name)

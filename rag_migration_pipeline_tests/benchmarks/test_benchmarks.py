@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import again
 from benchmarks.__main__ import main, read_options
+from benchmarks.again import IDS, PAYLOAD, PROMISED, RESUME, Again, Run
 from benchmarks.data import pages
 from benchmarks.document import PAGE, QUOTED, documented, memory_table
 from benchmarks.measure import Stopwatch
@@ -67,16 +67,53 @@ def test_the_engine_runs_beside_a_pipelined_script(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_runs_are_run_again_and_read_what_they_must(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "again.json"
-    pair = ["--pair", "qdrant_edge-qdrant_edge", "--size", "80", "--dimension", "8"]
-    assert again.main([*pair, "--output", str(output)]) == 0
-    found = json.loads(output.read_text())["again"]
+    arguments = ["--resume", "--incremental", "--pairs", "qdrant_edge-qdrant_edge", "--sizes", "80", "--dimension", "8"]
+    assert main([*arguments, "--output", str(output)]) == 0
+    result = json.loads(output.read_text())
+    assert result["command"] == " ".join(["python", "-m", "benchmarks", *arguments])
+    (case,) = result["cases"]
+    found = case["again"]
     assert {way: facts["reads"] for way, facts in found.items()} == {
-        "resume": "40 vectors",
-        "payload": "no vectors",
-        "ids": "no vectors",
+        RESUME: "40 vectors",
+        PAYLOAD: "no vectors",
+        IDS: "no vectors",
     }
-    assert {way: facts["migrated"] for way, facts in found.items()} == {"resume": 40, "payload": 0, "ids": 0}
+    assert {way: facts["migrated"] for way, facts in found.items()} == {RESUME: 40, PAYLOAD: 0, IDS: 0}
+    for facts in found.values():
+        (run,) = facts["runs"]
+        assert run["full"]["migrated"] == run["full"]["vectors"] == 80
+        assert run["second"]["seconds"] > run["second"]["searchable_s"] >= 0
     assert "resumed after SIGKILL at half" in capsys.readouterr().out
+
+
+def test_a_part_is_the_median_over_rounds_and_told_without_making_searchable_as_well() -> None:
+    full = Run(seconds=10.0, searchable_s=6.0, vectors=100, migrated=100)
+    seconds = [Run(seconds=part, searchable_s=6.0, vectors=50, migrated=50) for part in (9.0, 8.0, 7.0)]
+    facts = Again("chroma", "milvus", 100, {RESUME: [(full, second) for second in seconds]}).to_json()["again"][RESUME]
+    assert facts["part"] == 0.8
+    assert facts["part_unless_searchable"] == 0.5
+
+
+def test_only_what_is_wanted_is_run_again() -> None:
+    assert read_options(["--resume"]).ways == [RESUME]
+    assert read_options(["--incremental"]).ways == [PAYLOAD, IDS]
+    options = read_options(["--resume", "--incremental"])
+    assert (options.sizes, options.pairs) == ([20_000], [("chroma", "milvus")])
+
+
+@pytest.mark.parametrize("other", [["--memory"], ["--variants", ENGINE], ["--range-count", "10"]])
+def test_running_again_refuses_options_that_it_would_pass_over(
+    other: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        read_options(["--resume", *other])
+    assert "--resume and --incremental take no" in capsys.readouterr().err
+
+
+def test_memory_is_compared_for_the_engine_as_well() -> None:
+    options = read_options(["--memory"])
+    assert ENGINE in options.variants
+    assert options.sizes == [20_000, 80_000]
 
 
 def test_records_are_the_same_every_time_and_shaped_as_described() -> None:
@@ -161,3 +198,12 @@ def test_the_quoted_run_kept_the_memory_that_is_promised() -> None:
     assert memory["settings"]["range_count"] == 10_000
     for growth in (line.split("|")[3] for line in memory_table(memory)[2:]):
         assert float(growth) <= 1.2
+
+
+def test_the_quoted_incremental_runs_kept_what_is_promised() -> None:
+    result = json.loads(QUOTED["again"].read_text())
+    for case in result["cases"]:
+        assert case["records"] == 20_000
+        for way in (PAYLOAD, IDS):
+            assert case["again"][way]["part"] <= PROMISED[way]
+            assert case["again"][way]["reads"] == "no vectors"
