@@ -16,17 +16,21 @@ from rag_migration_pipeline.models import MigrationEstimate, MigrationResult
 from rag_migration_pipeline.options import Deletes, Detect, MigrationOptions, Validation
 from rag_migration_pipeline.problems import spec_error
 from rag_migration_pipeline.progress import OnProgress
-from rag_migration_pipeline.running import estimate_of, patient_openers_of, run_migration
+from rag_migration_pipeline.running import (
+    estimate_of_migration,
+    plan_of_migration,
+    replay_migration,
+    rollback_migration,
+    run_migration,
+    verify_migration,
+)
 from rag_migration_pipeline.services import StoreService, store_at
 from rag_migration_pipeline.spec import Migration, name_of
-from rag_migration_pipeline.state import default_state_dir, state_folder
-from rag_migration_pipeline.steps.context import open_migration
-from rag_migration_pipeline.steps.estimation import estimate
+from rag_migration_pipeline.state import default_state_dir
 from rag_migration_pipeline.steps.plan_view import MigrationPlan
-from rag_migration_pipeline.steps.preview import previewed
-from rag_migration_pipeline.steps.replay import ReplayReport, replay
-from rag_migration_pipeline.steps.rollback import RollbackReport, rollback
-from rag_migration_pipeline.steps.verification import Verification, verify
+from rag_migration_pipeline.steps.replay import ReplayReport
+from rag_migration_pipeline.steps.rollback import RollbackReport
+from rag_migration_pipeline.steps.verification import Verification
 from rag_migration_pipeline.stores.base import StoreSettings
 
 Store = StoreService | StoreSettings | str
@@ -196,9 +200,7 @@ class VectorStoreMigrator:
         """
         values = {"batch_size": batch_size, "filter": filter, "conflict": "overwrite", **_named(options)}
         migration = self._migration(collection_name, target_collection, values, None)
-        openers = patient_openers_of(migration)
-        with previewed(migration, self.state_dir, openers=openers) as preview:
-            return estimate_of(estimate(preview, probe_target=probe_target, openers=openers))
+        return estimate_of_migration(migration, self.state_dir, probe_target=probe_target)
 
     def plan(
         self,
@@ -220,8 +222,7 @@ class VectorStoreMigrator:
         """
         values = {"conflict": conflict, **_named(options)}
         migration = self._migration(source_collection, target_collection, values, None)
-        with previewed(migration, self.state_dir, openers=patient_openers_of(migration)) as preview:
-            return preview.plan
+        return plan_of_migration(migration, self.state_dir)
 
     def verify(
         self,
@@ -243,7 +244,7 @@ class VectorStoreMigrator:
             CollectionNotFoundError: One of them does not exist.
         """
         migration = self._migration(source_collection, target_collection, _named(options), None)
-        return verify(migration, sample=sample, openers=patient_openers_of(migration))
+        return verify_migration(migration, sample=sample)
 
     def replay(
         self, path: str | Path, source_collection: str, target_collection: str | None = None, **options: Any
@@ -262,8 +263,7 @@ class VectorStoreMigrator:
         """
         values = {"conflict": "overwrite", **_named(options)}
         migration = self._migration(source_collection, target_collection, values, None)
-        with open_migration(migration, self.state_dir, openers=patient_openers_of(migration)) as context:
-            return replay(context, Path(path))
+        return replay_migration(migration, self.state_dir, Path(path))
 
     def rollback(
         self, source_collection: str, target_collection: str | None = None, *, force: bool = False, **options: Any
@@ -282,8 +282,7 @@ class VectorStoreMigrator:
         """
         values = {"conflict": "overwrite", **_named(options)}
         migration = self._migration(source_collection, target_collection, values, None)
-        with patient_openers_of(migration).target(migration.target) as target:
-            return rollback(migration, state_folder(self.state_dir, migration.identity), target, force=force)
+        return rollback_migration(migration, self.state_dir, force=force)
 
     def _migration(
         self, source: str, target: str | None, values: Mapping[str, Any], validate: bool | None

@@ -1,7 +1,7 @@
-"""Running a migration for a caller: dry or not, and what it did in the words of the API.
+"""What can be done with a migration, for API and command line alike: run it, dry or not, plan, estimate, verify, undo.
 
-Belongs here: the one way in for API and command line, results and estimates made of outcomes. Does not belong here: the
-run (``engine.py``), the results' form (``models.py``).
+Belongs here: the one way in, with stores that try again; results and estimates made of outcomes. Does not belong here:
+the run (``engine.py``), the results' form (``models.py``), what callers name (``migrator.py``, ``cli/``).
 """
 
 import math
@@ -21,11 +21,15 @@ from rag_migration_pipeline.range_runner import paces_of, patient_openers
 from rag_migration_pipeline.records import VectorSpec, id_text
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, state_folder
-from rag_migration_pipeline.steps.context import Openers
-from rag_migration_pipeline.steps.estimation import Estimation
+from rag_migration_pipeline.steps.context import Openers, open_migration
+from rag_migration_pipeline.steps.estimation import Estimation, estimate
 from rag_migration_pipeline.steps.manifest import open_manifest
+from rag_migration_pipeline.steps.plan_view import MigrationPlan
 from rag_migration_pipeline.steps.preview import previewed
 from rag_migration_pipeline.steps.rehearsal import Rehearsal, rehearse
+from rag_migration_pipeline.steps.replay import ReplayReport, replay
+from rag_migration_pipeline.steps.rollback import RollbackReport, rollback
+from rag_migration_pipeline.steps.verification import Verification, verify
 from rag_migration_pipeline.stopping import StopRequest, stopping_on_signals
 from rag_migration_pipeline.verdicts import Level
 
@@ -65,9 +69,37 @@ def run_migration(
     return result
 
 
-def patient_openers_of(
-    migration: Migration, sink: EventSink = ignore_events, stop: threading.Event | None = None
-) -> Openers:
+def plan_of_migration(migration: Migration, state_dir: Path) -> MigrationPlan:
+    """Return what a migration would do, without writing anything."""
+    with previewed(migration, state_dir, openers=_openers_of(migration)) as preview:
+        return preview.plan
+
+
+def estimate_of_migration(migration: Migration, state_dir: Path, *, probe_target: bool = False) -> MigrationEstimate:
+    """Plan a migration and time a probe of it, of writes too where that is asked for."""
+    openers = _openers_of(migration)
+    with previewed(migration, state_dir, openers=openers) as preview:
+        return _estimate_of(estimate(preview, probe_target=probe_target, openers=openers))
+
+
+def verify_migration(migration: Migration, *, sample: int | None = None) -> Verification:
+    """Compare a migration's source with its target; see `steps.verification.verify`."""
+    return verify(migration, sample=sample, openers=_openers_of(migration))
+
+
+def replay_migration(migration: Migration, state_dir: Path, path: Path) -> ReplayReport:
+    """Load a repaired quarantine file; see `steps.replay.replay`."""
+    with open_migration(migration, state_dir, openers=_openers_of(migration)) as context:
+        return replay(context, path)
+
+
+def rollback_migration(migration: Migration, state_dir: Path, *, force: bool = False) -> RollbackReport:
+    """Take away what a migration made, and its state; see `steps.rollback.rollback`."""
+    with _openers_of(migration).target(migration.target) as target:
+        return rollback(migration, state_folder(state_dir, migration.identity), target, force=force)
+
+
+def _openers_of(migration: Migration, sink: EventSink = ignore_events, stop: threading.Event | None = None) -> Openers:
     """Return openers of stores that try again as the migration's options say."""
     return patient_openers(migration, paces_of(migration, is_shared=False), sink, stop or threading.Event())
 
@@ -146,7 +178,7 @@ def _rehearse(
         sink(event)
 
     try:
-        with previewed(migration, state_dir, take, patient_openers_of(migration, take, stop.event)) as preview:
+        with previewed(migration, state_dir, take, _openers_of(migration, take, stop.event)) as preview:
             preview.plan.refuse()
             total, size = preview.draft.manifest.count, preview.context.page_count
             tally.plan(total, 0, math.ceil(total / size))
@@ -187,7 +219,7 @@ def _rehearsed(migration: Migration, found: Rehearsal, planned: int, started_at:
     )
 
 
-def estimate_of(found: Estimation) -> MigrationEstimate:
+def _estimate_of(found: Estimation) -> MigrationEstimate:
     """Return what a probe found in the words of the API."""
     plan = found.plan
     warnings = [str(verdict) for verdict in plan.verdicts if verdict.level in (Level.LOSSY, Level.NOTE)]

@@ -39,6 +39,7 @@ from rag_migration_pipeline.stores.screening import screen
 from rag_migration_pipeline.vectors import column_of
 from rag_migration_pipeline.verdicts import Level, Verdict
 from rag_migration_pipeline.verdicts.profile import Sample
+from rag_migration_pipeline_tests.generated import write_blocks
 
 COLUMNS = {
     "memory": "memory",
@@ -250,17 +251,8 @@ def tables() -> str:
     return "\n\n".join(parts)
 
 
-def write_tables(page: Path) -> None:
-    """Put the tables into their place on a page."""
-    before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- verdicts -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    if not end:
-        raise ValueError(f"{page} has no block <!-- verdicts --> that ends in <!-- end -->")
-    page.write_text(before + mark + tables() + "\n" + end + after, encoding="utf-8")
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--write"]:
-        write_tables(Path(sys.argv[2]))
+        write_blocks(Path(sys.argv[2]), {"verdicts": tables()})
     else:
         print(tables())  # noqa: T201  this is the command

@@ -1,6 +1,9 @@
 """The command ``rag-migrate``: the engine, the plan, verification and upkeep from a shell.
 
-app.py          the commands, and the way from errors to exit codes
+app.py          the commands with their own options
+commands.py     what they do
+session.py      one call: what it is about, where it prints, how errors become exit codes
+exit_codes.py   the codes and their meanings
 table.py        one entry per option of a migration
 signatures.py   Typer options made of the table
 merging.py      flag over environment over file; what is shown of the result

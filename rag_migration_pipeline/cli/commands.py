@@ -9,30 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
+import yaml
 
 from rag_migration_pipeline.cli.exit_codes import ExitCode
-from rag_migration_pipeline.cli.merging import Asked, asked
-from rag_migration_pipeline.cli.session import Session, session
-from rag_migration_pipeline.cli.showing import SHOWN, pairs_table, rows_table, show_result
+from rag_migration_pipeline.cli.merging import Asked
+from rag_migration_pipeline.cli.session import Session, exit_code_of, session
+from rag_migration_pipeline.cli.showing import SHOWN, pairs_table, result_table, rows_table
 from rag_migration_pipeline.cli.signatures import Request
 from rag_migration_pipeline.cli.template import template
-from rag_migration_pipeline.errors import MigrationError, MigrationInterruptedError, SpecError, ValidationError
+from rag_migration_pipeline.errors import MigrationError, MigrationInterruptedError, SpecError
 from rag_migration_pipeline.locators import mask_url
-from rag_migration_pipeline.models import MigrationResult
-from rag_migration_pipeline.running import estimate_of, patient_openers_of, run_migration
+from rag_migration_pipeline.records import id_text
+from rag_migration_pipeline.running import (
+    estimate_of_migration,
+    replay_migration,
+    rollback_migration,
+    run_migration,
+    verify_migration,
+)
 from rag_migration_pipeline.services import store_at
-from rag_migration_pipeline.state import state_folder
-from rag_migration_pipeline.steps.context import open_migration
-from rag_migration_pipeline.steps.estimation import estimate
-from rag_migration_pipeline.steps.preview import previewed
-from rag_migration_pipeline.steps.replay import replay as replay_file
-from rag_migration_pipeline.steps.rollback import rollback as roll_back
-from rag_migration_pipeline.steps.verification import verify as compare
 from rag_migration_pipeline.upkeep import (
     MigrationStatus,
-    StoreStatus,
     age_of,
     purge_completed,
     purge_state,
@@ -45,10 +42,8 @@ from rag_migration_pipeline.upkeep import (
 def migrate(request: Request, *, purge: bool) -> None:
     """Migrate one collection or several, one after the other; what happened to each is the result."""
     with session(request) as run:
-        chosen = run.asked()
-        done = [_migrate_one(run, item, purge=purge and not request.show_config) for item in chosen]
-        facts = [facts for facts, _ in done]
-        run.screen.result(facts[0] if len(done) == 1 and not request.is_all else facts, lambda _console: None)
+        done = [_migrate_one(run, item, purge=purge) for item in run.asked()]
+        run.results([facts for facts, _ in done])
         run.end(max((code for _, code in done), key=_SEVERITY.index))
 
 
@@ -70,13 +65,10 @@ def _migrate_one(run: Session, item: Asked, *, purge: bool) -> tuple[dict[str, A
             result = run_migration(item.migration, run.state_dir, on_progress=on_progress)
     except MigrationError as error:
         if run.is_single or isinstance(error, MigrationInterruptedError):
-            if isinstance(error, ValidationError) and isinstance(error.result, MigrationResult):
-                run.show(show_result(error.result, item.spec.name))
             raise
-        run.screen.warn(f"{item.spec.name}: {type(error).__name__}: {error}")
-        facts = {"migration": item.spec.name, "error": {"type": type(error).__name__, "message": str(error)}}
-        return facts, run.code_of(error)
-    run.show(show_result(result, item.spec.name))
+        code = exit_code_of(error)
+        return {"migration": item.spec.name, **run.tell(error, code, item.spec.name)}, code
+    run.show(result_table(result, item.spec.name))
     is_clean = result.success and not result.vectors_failed
     if purge and is_clean and not item.migration.options.dry_run:
         purge_state(item.migration, run.state_dir)
@@ -89,21 +81,18 @@ def plan(request: Request, *, probe_target: bool) -> None:
     with session(request) as run:
         found, code = [], ExitCode.DONE
         for item in run.asked():
-            openers = patient_openers_of(item.migration)
-            with previewed(item.migration, run.state_dir, openers=openers) as preview:
-                said = estimate_of(estimate(preview, probe_target=probe_target, openers=openers))
+            said = estimate_of_migration(item.migration, run.state_dir, probe_target=probe_target)
             found.append({"migration": item.spec.name, **said.to_dict()})
             code = code if said.compatible else ExitCode.INCOMPATIBLE
-            text = said.plan.to_text(run.width)
-            what = "reads and writes" if probe_target else "reads alone"
+            timed = "reads and writes" if probe_target else "reads alone"
             rows = [
                 ("records to carry", f"{said.total_vectors} in {said.estimated_batches} batches"),
                 ("bytes", f"{said.size_bytes:,}"),
-                ("seconds", f"{said.estimated_duration_seconds:.1f} ({what} timed)"),
+                ("seconds", f"{said.estimated_duration_seconds:.1f} ({timed} timed)"),
                 ("can be applied", "yes" if said.compatible else "NO"),
             ]
-            run.show(lambda console, text=text, rows=rows: _print(console, text, pairs_table(rows)))  # type: ignore[misc]
-        run.screen.result(found[0] if len(found) == 1 and not request.is_all else found, lambda _console: None)
+            run.show(said.plan.to_text(run.width), pairs_table(rows))
+        run.results(found)
         run.end(code)
 
 
@@ -111,7 +100,7 @@ def verify(request: Request, *, sample: int | None, report: Path | None) -> None
     """Print how two collections compare; the exit code says whether they are the same."""
     with session(request) as run:
         item = run.one()
-        found = compare(item.migration, sample=sample, openers=patient_openers_of(item.migration))
+        found = verify_migration(item.migration, sample=sample)
         facts = found.to_dict()
         if report is not None:
             try:
@@ -120,10 +109,8 @@ def verify(request: Request, *, sample: int | None, report: Path | None) -> None
                 raise SpecError(f"--report: cannot write {report}: {error.strerror}.") from error
         rows = found.rows()
         table = rows_table(("id", "finding", "detail"), rows[:SHOWN])
-        more = f"{len(rows) - SHOWN} more: --output json or --report FILE" if len(rows) > SHOWN else ""
-        run.screen.result(
-            facts, lambda console: _print(console, found.summary(), *([table] if rows else []), *filter(None, [more]))
-        )
+        more = [f"{len(rows) - SHOWN} more: --output json or --report FILE"] if len(rows) > SHOWN else []
+        run.result(facts, found.summary(), *([table] if rows else []), *more)
         run.end(ExitCode.DONE if found.is_identical else ExitCode.CONTRADICTED)
 
 
@@ -133,7 +120,7 @@ def status(request: Request) -> None:
         named = bool(request.config or {"source", "target"} & set(request.given))
         chosen = run.asked() if named else []
         found = [status_of(item.migration, run.state_dir) for item in chosen] if named else statuses(run.state_dir)
-        run.screen.result([item.to_dict() for item in found], lambda console: console.print(_status_table(found)))
+        run.result([item.to_dict() for item in found], _status_table(found))
         if not found:
             run.screen.say(f"there is no migration in {run.state_dir}.")
 
@@ -161,11 +148,9 @@ def replay(request: Request, file: Path) -> None:
     """Load a repaired quarantine file."""
     with session(request) as run:
         item = run.one()
-        openers = patient_openers_of(item.migration)
-        with open_migration(item.migration, run.state_dir, openers=openers) as context:
-            found = replay_file(context, file)
+        found = replay_migration(item.migration, run.state_dir, file)
         facts = {"loaded": found.loaded, "ranges": list(found.range_keys), "still_set_aside": len(found.rejections)}
-        run.screen.result(facts, lambda console: _print(console, found.summary()))
+        run.result(facts, found.summary())
         run.end(ExitCode.PARTLY if found.rejections else ExitCode.DONE)
 
 
@@ -175,18 +160,15 @@ def rollback(request: Request, *, force: bool, yes: bool) -> None:
         item = run.one()
         where = f"{item.migration.target.address}, collection {item.migration.target_collection!r}"
         if not yes and not typer.confirm(f"Take away what migration {item.spec.name} wrote into {where}?", err=True):
-            run.end(ExitCode.USAGE)
-        state = state_folder(run.state_dir, item.migration.identity)
-        with patient_openers_of(item.migration).target(item.migration.target) as target:
-            found = roll_back(item.migration, state, target, force=force)
+            run.end(ExitCode.FAILED)
+        found = rollback_migration(item.migration, run.state_dir, force=force)
         facts = {
             "dropped": found.dropped,
             "deleted": found.deleted,
             "restored": found.restored,
-            "lost": [str(record_id) for record_id in found.lost],
+            "lost": list(map(id_text, found.lost)),
         }
-        rows = [(name, str(value)) for name, value in facts.items()]
-        run.screen.result(facts, lambda console: console.print(pairs_table(rows)))
+        run.result(facts, pairs_table([(name, str(value)) for name, value in facts.items()]))
 
 
 def purge(request: Request, *, older_than: str | None) -> None:
@@ -197,7 +179,7 @@ def purge(request: Request, *, older_than: str | None) -> None:
         else:
             removed = [purge_state(item.migration, run.state_dir) for item in run.asked()]
         facts = [str(path) for path in removed]
-        run.screen.result({"removed": facts}, lambda console: _print(console, *facts, f"{len(facts)} removed"))
+        run.result({"removed": facts}, *facts, f"{len(facts)} removed")
 
 
 def stores(request: Request, urls: list[str]) -> None:
@@ -207,15 +189,10 @@ def stores(request: Request, urls: list[str]) -> None:
         if not named and (request.config or {"source", "target"} & set(request.given)):
             named = [url for item in run.asked() for url in (item.spec.source, item.spec.target)]
         found = stores_at(named)
-        facts = [item.to_dict() for item in found]
-        run.screen.result(facts, lambda console: console.print(_stores_table(found)))
-        is_away = named and any(item.is_reachable is False for item in found)
+        rows = [(item.store, item.packages, item.url, item.answer) for item in found]
+        run.result([item.to_dict() for item in found], rows_table(("store", "installed", "URL", "answer"), rows))
+        is_away = named and not all(item.is_reachable for item in found)
         run.end(ExitCode.FAILED if is_away else ExitCode.DONE)
-
-
-def _stores_table(found: list[StoreStatus]) -> Any:
-    rows = [(item.store, item.packages, item.url, item.answer) for item in found]
-    return rows_table(("store", "installed", "URL", "answer"), rows)
 
 
 def collections(request: Request, url: str) -> None:
@@ -233,8 +210,7 @@ def collections(request: Request, url: str) -> None:
         rows = [
             (item["name"], item["count"], "; ".join(_vector(vector) for vector in item["vectors"])) for item in found
         ]
-        table = rows_table(("collection", "records", "vectors"), rows, mask_url(url))
-        run.screen.result(found, lambda console: console.print(table))
+        run.result(found, rows_table(("collection", "records", "vectors"), rows, mask_url(url)))
 
 
 def _vector(facts: dict[str, Any]) -> str:
@@ -247,14 +223,10 @@ def init(request: Request, file: Path, *, force: bool) -> None:
     with session(request) as run:
         if file.exists() and not force:
             raise SpecError(f"{file} is there already.", todo="Name another file, or use --force.")
+        text = template(request.given)
+        run.check(yaml.safe_load(text))
         try:
-            file.write_text(template(request.given), encoding="utf-8")
+            file.write_text(text, encoding="utf-8")
         except OSError as error:
             raise SpecError(f"cannot write {file}: {error.strerror}.", todo="Name another file.") from error
-        asked({}, file)  # what was written can be read
-        run.screen.result({"written": str(file)}, lambda console: _print(console, f"wrote {file}"))
-
-
-def _print(console: Console, *parts: Any) -> None:
-    for part in parts:
-        console.print(Text(part.rstrip("\n")) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
+        run.result({"written": str(file)}, f"wrote {file}")

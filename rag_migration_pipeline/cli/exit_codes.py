@@ -1,6 +1,6 @@
 """Exit codes of ``rag-migrate``, and what they mean.
 
-Belongs here: the codes and their sentences. Does not belong here: which error becomes which (``running.py``).
+Belongs here: the codes and their sentences. Does not belong here: which error becomes which (``session.py``).
 """
 
 from enum import IntEnum

@@ -15,6 +15,7 @@ from rag_migration_pipeline.cli.table import TABLE, Entry
 from rag_migration_pipeline.config_files import Described, read_config
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.locators import has_secret, mask_url, parse_locator
+from rag_migration_pipeline.problems import LineOf
 from rag_migration_pipeline.spec import Migration, MigrationSpec, migration_of_spec, name_of, spec_from_values
 
 _RETRY_KEYS = {"max_attempts": "max_retries", "retry_delay_s": "delay_s", "retry_backoff": "backoff"}
@@ -98,7 +99,16 @@ def _checked(values: Mapping[str, Any], described: Described | None) -> Asked:
             f"no {' and no '.join(missing)} is named.",
             todo=f"Give {' and '.join(f'--{key} URL' for key in missing)}, or a migration file with --config.",
         )
-    spec = spec_from_values(values, described.line_of if described is not None else None)
+    return asked_of(values, described.line_of if described is not None else None)
+
+
+def asked_of(values: Mapping[str, Any], line_of: LineOf | None = None) -> Asked:
+    """Return the migration that merged options describe.
+
+    Raises:
+        SpecError: Names every option that is wrong.
+    """
+    spec = spec_from_values(values, line_of)
     return Asked(spec, migration_of_spec(spec))
 
 

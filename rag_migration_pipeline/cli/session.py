@@ -3,15 +3,17 @@
 Belongs here: the way from errors to exit codes. Does not belong here: what the commands do (``commands.py``).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from rag_migration_pipeline.cli.exit_codes import ExitCode
-from rag_migration_pipeline.cli.merging import Asked, asked
-from rag_migration_pipeline.cli.showing import Screen
+from rag_migration_pipeline.cli.merging import Asked, asked, asked_of
+from rag_migration_pipeline.cli.showing import Screen, result_table
 from rag_migration_pipeline.cli.signatures import Request
 from rag_migration_pipeline.errors import (
     MigrationError,
@@ -21,6 +23,7 @@ from rag_migration_pipeline.errors import (
     ValidationError,
 )
 from rag_migration_pipeline.logs import Secrets, logging_to_stderr
+from rag_migration_pipeline.models import MigrationResult
 from rag_migration_pipeline.state import default_state_dir
 
 
@@ -61,13 +64,10 @@ class Session:
         found = asked(self._request.given, self._request.config, is_all=self._request.is_all)
         self.is_single = len(found) == 1
         for item in found:
-            self.keep_secret(item.migration.source, item.migration.target)
-            for warning in item.warnings():
-                self.screen.warn(f"warning: {warning}")
+            self._look_at(item)
         if self._request.show_config:
             facts = [item.shown() for item in found]
-            shown = Screen("yaml" if self.screen.is_table else self.screen.form)
-            shown.result(facts[0] if len(facts) == 1 else facts, lambda _console: None)
+            self.screen.facts(facts[0] if len(facts) == 1 else facts)
             raise typer.Exit(ExitCode.DONE)
         return found
 
@@ -82,24 +82,54 @@ class Session:
             raise SpecError("this command is about one migration.", todo="Use --name instead of --all.")
         return found[0]
 
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuse options that describe no migration, and warn as before a run.
+
+        Raises:
+            SpecError: Names what is wrong.
+        """
+        self._look_at(asked_of(values))
+
     def keep_secret(self, *settings: object) -> None:
         """Mask the secrets of stores in everything that is logged."""
         self._secrets.add(*settings)
 
-    def show(self, show: Callable[[Console], None]) -> None:
+    def _look_at(self, item: Asked) -> None:
+        self.keep_secret(item.migration.source, item.migration.target)
+        for warning in item.warnings():
+            self.screen.warn(f"warning: {warning}")
+
+    def result(self, facts: Any, *parts: str | Table) -> None:
+        """Print a result: its facts for machines, or its parts for people."""
+        if self.screen.is_table:
+            self.screen.parts(*parts)
+        else:
+            self.screen.facts(facts)
+
+    def results(self, facts: Sequence[Any]) -> None:
+        """Print, for machines, the results of what was shown to people one by one; a single one is no list."""
+        if not self.screen.is_table:
+            self.screen.facts(facts[0] if self.is_single and not self._request.is_all else facts)
+
+    def show(self, *parts: str | Table) -> None:
         """Print a part of the result for people; where results are for machines, it comes with the whole."""
         if self.screen.is_table:
-            self.screen.result(None, show)
+            self.screen.parts(*parts)
+
+    def tell(self, error: MigrationError, code: ExitCode, about: str = "") -> dict[str, Any]:
+        """Tell an error in words; return what machines are told of it, with the result that it carries, if any."""
+        masked, kind = self._secrets.masked, type(error).__name__
+        said = {"error": {"type": kind, "message": masked(error.what), "todo": masked(error.todo)}, "exit_code": code}
+        if isinstance(error, ValidationError) and isinstance(error.result, MigrationResult):
+            self.show(result_table(error.result, about or error.result.source_collection))
+            said["result"] = error.result.to_dict()
+        self.screen.error(f"{about}: {kind}" if about else kind, masked(str(error)))
+        return said
 
     def end(self, code: ExitCode) -> None:
         """End the command with an exit code."""
         if code is not ExitCode.DONE:
             raise typer.Exit(code)
-
-    @staticmethod
-    def code_of(error: MigrationError) -> ExitCode:
-        """Return the exit code of an error that ended a command."""
-        return _code_of(error)
 
 
 @contextmanager
@@ -112,15 +142,18 @@ def session(request: Request) -> Iterator[Session]:
         try:
             yield run
         except MigrationError as error:
-            code = _code_of(error)
-            run.screen.error(error, code, secrets.masked)
+            code = exit_code_of(error)
+            said = run.tell(error, code)
+            if not run.screen.is_table:
+                run.screen.facts(said)
             raise typer.Exit(code) from error
         except KeyboardInterrupt as error:
             run.screen.warn("interrupted.")
             raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
-def _code_of(error: MigrationError) -> ExitCode:
+def exit_code_of(error: MigrationError) -> ExitCode:
+    """Return the exit code of an error that ended a command."""
     kinds = {
         MigrationInterruptedError: ExitCode.INTERRUPTED,
         ValidationError: ExitCode.CONTRADICTED,

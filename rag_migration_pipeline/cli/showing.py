@@ -5,7 +5,7 @@ Belongs here: tables, JSON and YAML, progress, errors. Does not belong here: wha
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rag_migration_pipeline.errors import MigrationError
 from rag_migration_pipeline.models import MigrationResult
 from rag_migration_pipeline.progress import MigrationProgress, OnProgress
 from rag_migration_pipeline.progress_bar import LegProgress
 
 Form = Literal["table", "json", "yaml"]
+SHOWN = 20
+"""So many findings or errors are shown to people."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,20 @@ class Screen:
         """Whether results are printed for people."""
         return self.form == "table"
 
-    def result(self, facts: Any, show: Callable[[Console], None]) -> None:
-        """Print a result: as it is, or for people."""
-        if self.form == "json":
-            sys.stdout.write(json.dumps(facts, indent=2, ensure_ascii=False, default=str) + "\n")
-        elif self.form == "yaml":
-            plain = json.loads(json.dumps(facts, default=str))
-            sys.stdout.write(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
-        else:
-            console = Console(highlight=False)
-            show(console if console.is_terminal else Console(highlight=False, width=160))
+    def facts(self, facts: Any) -> None:
+        """Print a result as it is."""
+        text = json.dumps(facts, indent=2, ensure_ascii=False, default=str) + "\n"
+        if self.form != "json":
+            text = yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True, width=120)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def parts(self, *parts: str | Table) -> None:
+        """Print parts of a result for people: sentences and tables."""
+        console = Console(highlight=False)
+        console = console if console.is_terminal else Console(highlight=False, width=160)
+        for part in parts:
+            console.print(Text(part.rstrip("\n")) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
         sys.stdout.flush()
 
     def say(self, text: str) -> None:
@@ -56,12 +61,9 @@ class Screen:
         """Tell something that is told in any case."""
         _errors().print(Text(text), soft_wrap=True)
 
-    def error(self, error: MigrationError, code: int, masked: Callable[[str], str]) -> None:
-        """Print an error: in words, and as the result where results are for machines."""
-        _errors().print(Text.assemble((type(error).__name__, "bold red"), f": {masked(str(error))}"), soft_wrap=True)
-        if not self.is_table:
-            said = {"type": type(error).__name__, "message": masked(error.what), "todo": masked(error.todo)}
-            self.result({"error": said, "exit_code": code}, lambda _console: None)
+    def error(self, kind: str, text: str) -> None:
+        """Tell an error in words."""
+        _errors().print(Text.assemble((kind, "bold red"), f": {text}"), soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str, *, is_shown: bool = True) -> Iterator[OnProgress | None]:
@@ -98,8 +100,8 @@ def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     return table
 
 
-def show_result(result: MigrationResult, name: str) -> Callable[[Console], None]:
-    """Return what prints the result of a migration for people."""
+def result_table(result: MigrationResult, name: str) -> Table:
+    """Return the result of a migration for people."""
     facts: Mapping[str, Any] = result.metadata
     is_dry = bool(facts.get("dry_run"))
     verb = "would be migrated" if is_dry else "migrated"
@@ -124,7 +126,4 @@ def show_result(result: MigrationResult, name: str) -> Callable[[Console], None]
     rows += [("error", text) for text in result.errors[:SHOWN]]
     if len(result.errors) > SHOWN:
         rows.append(("errors", f"{len(result.errors) - SHOWN} more, in the ledger"))
-    return lambda console: console.print(pairs_table(rows, f"dry run of {name}" if is_dry else name))
-
-
-SHOWN = 20
+    return pairs_table(rows, f"dry run of {name}" if is_dry else name)

@@ -48,9 +48,18 @@ class Entry:
         return f"RAG_MIGRATE_{self.key.upper()}"
 
 
-def _entry(key: str, kind: Kind, panel: str, text: str, *flags: str, **more: object) -> Entry:
+def _entry(
+    key: str,
+    kind: Kind,
+    panel: str,
+    text: str,
+    *flags: str,
+    choices: tuple[str, ...] = (),
+    metavar: str | None = None,
+    aliases: tuple[str, ...] = (),
+) -> Entry:
     named = flags or (f"--{key.replace('_', '-')}",)
-    return Entry(key, named, kind, text, panel, **more)  # type: ignore[arg-type]
+    return Entry(key, named, kind, text, panel, choices, metavar, aliases)
 
 
 TABLE: tuple[Entry, ...] = (

@@ -60,7 +60,7 @@ def _read(
     def count(_: RecordBatch, rejections: Sequence[Rejection]) -> None:
         unmapped.update(rejection.reason for rejection in rejections)
 
-    pages = (source.fetch(migration.source_collection, stretch) for stretch in stretches)
+    pages = source.fetch_pages(migration.source_collection, stretches)
     unpacked = (unpack(page, layout) for page in pages if len(page))
     taken = filter_batches(unpacked, parse_filter(migration.options.filter))
     mapping = planned_mapping(migration, source.spec(migration.source_collection), datetime.now(UTC))

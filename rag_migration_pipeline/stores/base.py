@@ -125,8 +125,12 @@ class VectorStore(ABC):
     def spec(self, collection: str) -> CollectionSpec:
         """Return the collection's spec, described once per opened store."""
         if collection not in self._specs:
-            self._specs[collection] = self.describe(collection).spec
+            self._specs[collection] = self._read_spec(collection)
         return self._specs[collection]
+
+    def _read_spec(self, collection: str) -> CollectionSpec:
+        """Return the collection's spec as the store has it; adapters that count slowly do so without counting."""
+        return self.describe(collection).spec
 
     def forget_spec(self, collection: str) -> None:
         """Drop what was remembered of a collection: it was created, changed or removed."""

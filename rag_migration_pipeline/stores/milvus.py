@@ -107,6 +107,10 @@ class MilvusStore(VectorStore):
         Raises:
             StoreRequestError: A vector field has no index and so no metric, or the collection is not loaded.
         """
+        return CollectionInfo(self._read_spec(collection), self.count(collection))
+
+    def _read_spec(self, collection: str) -> CollectionSpec:
+        """See `VectorStore._read_spec`; a count would wait for a moment at which all writes are seen, about 0.3 s."""
         with self._naming(collection):
             layout, consistency = self._describe_schema(collection)
             self._layouts[collection] = layout
@@ -114,8 +118,7 @@ class MilvusStore(VectorStore):
             if not indexes and self._is_target and layout.plan.get("index"):
                 milvus_loading.finish_creation(self._connection, layout, self.settings.finish_timeout_s)
                 indexes = self._describe_indexes(collection)
-            spec = replace(milvus_schema.read_spec(layout, indexes, consistency), name=collection)
-            return CollectionInfo(spec, self.count(collection))
+            return replace(milvus_schema.read_spec(layout, indexes, consistency), name=collection)
 
     def create(self, spec: CollectionSpec) -> None:
         """See `VectorStore.create`; the index is made and loaded while empty, so that queries work from the start.

@@ -15,6 +15,7 @@ from rag_migration_pipeline.cli.app import app
 from rag_migration_pipeline.cli.exit_codes import MEANINGS
 from rag_migration_pipeline.cli.signatures import COMMON
 from rag_migration_pipeline.cli.table import TABLE
+from rag_migration_pipeline_tests.generated import write_blocks
 
 KINDS = {int: "NUMBER", str: "TEXT", Path: "FILE"}
 SHARED = {entry.key for entry in TABLE} | set(COMMON) | {"help"}
@@ -92,17 +93,8 @@ def _plain(text: str) -> str:
     return re.sub(r"\\\[", "[", " ".join(text.split()))
 
 
-def write_blocks(page: Path) -> None:
-    """Put the generated parts into their places on a page."""
-    text = page.read_text(encoding="utf-8")
-    for name, block in blocks().items():
-        before, mark, rest = text.partition(f"<!-- {name} -->\n")
-        text = before + mark + block + "\n<!-- end -->" + rest.partition("\n<!-- end -->")[2]
-    page.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--write"]:
-        write_blocks(Path(sys.argv[2]))
+        write_blocks(Path(sys.argv[2]), blocks())
     else:
         print("\n\n".join(blocks().values()))  # noqa: T201  this is the command

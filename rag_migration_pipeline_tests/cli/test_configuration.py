@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import AliasChoices
 
 from rag_migration_pipeline.cli.merging import asked
 from rag_migration_pipeline.cli.table import TABLE
@@ -22,6 +23,8 @@ def test_every_option_of_a_migration_is_a_flag_and_a_variable() -> None:
     assert len(set(flags)) == len(flags)
     for entry in TABLE:
         field = MigrationSpec.model_fields[entry.key]
+        named = field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else [field.alias]
+        assert set(entry.aliases) == set(named) - {entry.key, None}, entry.key
         choices: Any = getattr(field.annotation, "__members__", None)
         if choices is not None:
             assert entry.choices == tuple(member.value for member in choices.values()), entry.key

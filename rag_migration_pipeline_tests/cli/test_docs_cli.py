@@ -16,6 +16,7 @@ from rag_migration_pipeline.cli import app as command
 from rag_migration_pipeline_tests.cli import pages
 from rag_migration_pipeline_tests.cli.running import fill
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
+from rag_migration_pipeline_tests.generated import block_on
 
 PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 MAX_HELP_CPU_S = 0.5
@@ -23,8 +24,7 @@ MAX_HELP_CPU_S = 0.5
 
 @pytest.mark.parametrize("name", pages.blocks())
 def test_the_generated_parts_are_what_the_command_says(name: str) -> None:
-    shown = PAGES["cli.md"].partition(f"<!-- {name} -->\n")[2].partition("\n<!-- end -->")[0]
-    assert shown == pages.blocks()[name], "run make docs"
+    assert block_on(PAGES["cli.md"], name) == pages.blocks()[name], "run make docs"
 
 
 def examples() -> list[tuple[str, str]]:

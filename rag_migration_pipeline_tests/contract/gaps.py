@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from rag_migration_pipeline.stores.abilities import ability_table
 from rag_migration_pipeline_tests.contract.form import StoreForm
+from rag_migration_pipeline_tests.generated import write_blocks
 
 FormT = TypeVar("FormT", bound=type[StoreForm])
 
@@ -102,17 +103,8 @@ def gap_table() -> str:
     return "\n".join(lines)
 
 
-def write_tables(page: Path) -> None:
-    """Put the tables of abilities and of gaps into their places on a page."""
-    text = page.read_text(encoding="utf-8")
-    for block, table in (("abilities", ability_table()), ("gaps", gap_table())):
-        before, mark, rest = text.partition(f"<!-- {block} -->\n")
-        text = before + mark + table + "\n<!-- end -->" + rest.partition("\n<!-- end -->")[2]
-    page.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--write"]:
-        write_tables(Path(sys.argv[2]))
+        write_blocks(Path(sys.argv[2]), {"abilities": ability_table(), "gaps": gap_table()})
     else:
         print(gap_table())  # noqa: T201  this is the command

@@ -16,7 +16,7 @@ from rag_migration_pipeline.engine import Engine
 from rag_migration_pipeline.events import BatchDone, CollectionProven, Event, RangeProven
 from rag_migration_pipeline.migrator import VectorStoreMigrator
 from rag_migration_pipeline.stores.base import StoreSettings
-from rag_migration_pipeline_tests.kill.worker import _Countdown, _Deadly, fork
+from rag_migration_pipeline_tests.kill.worker import Countdown, Deadly, fork, kill_at_rename
 
 RANGE_COUNT = 2_500
 BATCH_COUNT = 500
@@ -58,7 +58,7 @@ class Journey:
 def migrate(journey: Journey, point: str | None = None, *, resume: bool = False) -> None:
     """Run a migration in this process, and die at a point; exits 1 where it is not done."""
     if point is not None:
-        _kill_at(point, _Countdown(POINTS[point]))
+        _kill_at(point, Countdown(POINTS[point]))
     migrator = VectorStoreMigrator(
         journey.source, journey.target, retry_delay=0.01, state_dir=journey.root / "state", range_count=RANGE_COUNT
     )
@@ -85,19 +85,19 @@ def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
     return fork(function, *arguments, is_daemon=False)
 
 
-def _kill_at(point: str, countdown: _Countdown) -> None:
+def _kill_at(point: str, countdown: Countdown) -> None:
     if point in _EVENTS:
         _kill_at_event(_EVENTS[point], countdown)
     elif point == "manifest renamed":
-        _kill_at_rename("manifest.json", countdown, is_after=True)
+        kill_at_rename("manifest.json", countdown, is_after=True)
     elif point == "ledger half replaced":
-        _kill_at_rename("ledger.json", countdown, is_after=False)
+        kill_at_rename("ledger.json", countdown, is_after=False)
     else:
         open_target = range_runner.open_target
-        range_runner.open_target = lambda settings: _Deadly(open_target, settings, point, countdown)
+        range_runner.open_target = lambda settings: Deadly(open_target, settings, point, countdown)
 
 
-def _kill_at_event(is_meant: Callable[[Event], bool], countdown: _Countdown) -> None:
+def _kill_at_event(is_meant: Callable[[Event], bool], countdown: Countdown) -> None:
     take = Engine._take
 
     def take_and_die(self: Engine, event: Event) -> None:
@@ -106,19 +106,3 @@ def _kill_at_event(is_meant: Callable[[Event], bool], countdown: _Countdown) -> 
         take(self, event)
 
     Engine._take = take_and_die  # type: ignore[method-assign]
-
-
-def _kill_at_rename(name: str, countdown: _Countdown, *, is_after: bool) -> None:
-    replace: Callable[[Path, Path], Path] = Path.replace
-
-    def replace_and_die(self: Path, target: Path) -> Path:
-        if target.name != name:
-            return replace(self, target)
-        if not is_after:
-            countdown()
-        moved = replace(self, target)
-        if is_after:
-            countdown()
-        return moved
-
-    Path.replace = replace_and_die  # type: ignore[method-assign,assignment]

@@ -167,7 +167,7 @@ def event() -> Any:
 @contextmanager
 def _killing(point: str | None, occurrence: int) -> Iterator[None]:
     """Die when the point is reached for the n-th time."""
-    countdown = _Countdown(occurrence)
+    countdown = Countdown(occurrence)
     if point is None:
         yield
     elif point in _EVENTS:
@@ -175,7 +175,7 @@ def _killing(point: str | None, occurrence: int) -> Iterator[None]:
         with events.subscribe(lambda e: countdown() if isinstance(e, kind) else None):
             yield
     elif "rename" in point:
-        _kill_at_rename(countdown, is_after=point.startswith("after"))
+        kill_at_rename("manifest.json", countdown, is_after=point.startswith("after"))
         yield
     elif "staging" in point:
         StateFolder.clear_staging = lambda *_: countdown()  # type: ignore[method-assign]
@@ -191,7 +191,7 @@ _EVENTS: dict[str, type] = {
 }
 
 
-class _Countdown:
+class Countdown:
     """Kills this process at its n-th call."""
 
     def __init__(self, occurrence: int) -> None:
@@ -208,11 +208,12 @@ class _Countdown:
         return self.left == 1
 
 
-def _kill_at_rename(countdown: _Countdown, *, is_after: bool) -> None:
+def kill_at_rename(name: str, countdown: Countdown, *, is_after: bool) -> None:
+    """Die when a file of that name is put in its place, before or after."""
     replace: Callable[[Path, Path], Path] = Path.replace
 
     def replace_and_die(self: Path, target: Path) -> Path:
-        if target.name != "manifest.json":
+        if target.name != name:
             return replace(self, target)
         if not is_after:
             countdown()
@@ -224,12 +225,12 @@ def _kill_at_rename(countdown: _Countdown, *, is_after: bool) -> None:
     Path.replace = replace_and_die  # type: ignore[method-assign,assignment]
 
 
-def _wrap_targets(point: str, countdown: _Countdown) -> None:
+def _wrap_targets(point: str, countdown: Countdown) -> None:
     open_target = resources.open_target
-    resources.open_target = lambda settings: _Deadly(open_target, settings, point, countdown)
+    resources.open_target = lambda settings: Deadly(open_target, settings, point, countdown)
 
 
-class _Deadly(WrapperStore):
+class Deadly(WrapperStore):
     """A target that dies in or after an operation."""
 
     def __init__(
@@ -237,7 +238,7 @@ class _Deadly(WrapperStore):
         opening: Callable[[StoreSettings], VectorStore],
         settings: StoreSettings,
         point: str,
-        countdown: _Countdown,
+        countdown: Countdown,
     ) -> None:
         super().__init__(opening(settings))
         self._point = point

@@ -13,13 +13,14 @@ from rag_migration_pipeline.stores.registry import ADAPTERS, settings_for
 from rag_migration_pipeline.target_fields import parse_target_fields
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 from rag_migration_pipeline_tests.contract.gaps import gap_table
+from rag_migration_pipeline_tests.generated import block_on
 
 PAGE = (ROOT / "docs" / "stores.md").read_text()
 
 
 @pytest.mark.parametrize(("block", "table"), [("abilities", ability_table), ("gaps", gap_table)])
 def test_the_tables_are_what_the_commands_print(block: str, table: Callable[[], str]) -> None:
-    shown = PAGE.partition(f"<!-- {block} -->\n")[2].partition("\n<!-- end -->")[0]
+    shown = block_on(PAGE, block)
     assert shown == table(), f"paste the output of the command into the block <!-- {block} --> of docs/stores.md"
 
 
