@@ -36,7 +36,7 @@ def without_server(text: str) -> str:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("form", ["environment", "file"])
+@pytest.mark.parametrize("form", ["environment", pytest.param("file", marks=pytest.mark.slow)])
 def test_the_key_is_nowhere(place: Place, server: QdrantDouble, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     url = server.url.replace("http://", "qdrant://").rstrip("/")
     monkeypatch.setenv("QDRANT_API_KEY", KEY)

@@ -97,6 +97,7 @@ def test_a_home_that_is_gone_is_no_success(done: Path) -> None:
     assert "round trip" not in outcome.said
 
 
+@pytest.mark.slow
 def test_reset_forgets_everything_first(done: Path) -> None:
     (done / "left_over").write_text("x")
     outcome = run_demo(done, "--reset")

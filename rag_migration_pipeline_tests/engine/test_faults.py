@@ -51,7 +51,9 @@ def stations(chroma_server: Any, qdrant_double: Any, proxies: dict[str, FaultyPr
     }
 
 
-@pytest.mark.parametrize(("first", "second"), [("chroma", "qdrant"), ("qdrant", "chroma")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("chroma", "qdrant"), pytest.param("qdrant", "chroma", marks=pytest.mark.slow)]
+)
 def test_a_migration_over_broken_connections_is_complete_and_tells_of_every_repetition(
     stations: dict[str, Station],
     proxies: dict[str, FaultyProxy],

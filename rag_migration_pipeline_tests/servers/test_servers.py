@@ -189,6 +189,7 @@ def test_milvus_answers_and_keeps_its_data_over_stop_and_kill(tmp_path: Path, mi
     assert not is_listening(server.port)
 
 
+@pytest.mark.slow
 def test_milvus_is_reachable_through_its_one_port_only_and_two_run_side_by_side(
     tmp_path: Path, milvus_unpack_dir: Path
 ) -> None:

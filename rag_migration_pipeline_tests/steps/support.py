@@ -18,6 +18,7 @@ from rag_migration_pipeline.records import (
     DenseColumn,
     IdKind,
     Metric,
+    Payload,
     RecordBatch,
     RecordId,
     VectorSpec,
@@ -129,6 +130,17 @@ def end_world(world: World) -> None:
         forget_space(store.settings.name)
 
 
+def fill(world: World, payloads: list[Payload], ids: list[RecordId] | None = None) -> None:
+    """Write records with these payloads into the source."""
+    batch = records(ids or numbered(len(payloads)))
+    world.fill(replace(batch, payloads=payloads))
+
+
+def from_field(field: str = "ref", **options: Any) -> dict[str, Any]:
+    """Return the option ``ids`` that takes every id from a field of its record."""
+    return {"strategy": "from_field", "field": field, **options}
+
+
 def dump(store: VectorStore) -> dict[str, Any]:
     """Return all collections of a store with all their records, as comparable values."""
     found: dict[str, Any] = {}
@@ -139,6 +151,20 @@ def dump(store: VectorStore) -> dict[str, Any]:
             vectors = batch.dense().values.tolist()
             rows += zip(map(repr, batch.ids), map(repr, batch.payloads), documents, vectors, strict=True)
         found[name] = (store.describe(name).spec, rows)
+    return found
+
+
+def files_of(world: World) -> dict[str, bytes]:
+    """Return every file of the state folder with its content."""
+    return {str(p.relative_to(world.state_dir)): p.read_bytes() for p in world.state_dir.rglob("*") if p.is_file()}
+
+
+def held(store: VectorStore, collection: str = "docs") -> dict[RecordId, tuple[Payload, str | None]]:
+    """Return what a store holds, by id."""
+    found: dict[RecordId, tuple[Payload, str | None]] = {}
+    for batch in store.scan(collection):
+        documents = batch.documents or [None] * len(batch)
+        found.update(zip(batch.ids, zip(batch.payloads, documents, strict=True), strict=True))
     return found
 
 

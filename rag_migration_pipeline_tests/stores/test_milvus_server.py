@@ -201,4 +201,4 @@ def test_a_certificate_that_is_not_trusted_is_unreachable(login: MilvusSettings,
 
 def test_tls_without_tls_is_unreachable(login: MilvusSettings) -> None:
     with pytest.raises(errors.StoreUnavailableError, match="TLS"):
-        replace(login, is_tls=False, timeout_s=5.0).open(create=False)
+        replace(login, is_tls=False, timeout_s=1.0).open(create=False)

@@ -1,45 +1,27 @@
-"""Promises of the Qdrant adapter that are its own: transports, errors, limits, vectors of cosine collections.
+"""Promises of the Qdrant adapter that are its own: values, vectors of cosine collections, ranges, the local folder.
 
-Belongs here: what no other store has. Does not belong here: the laws of every store (``contract/``).
+Belongs here: records, as no other store has them. Does not belong here: the laws of every store (``contract/``), the
+way to a server (``test_qdrant_connecting.py``), what is asked of it (``test_qdrant_requests.py``).
 """
 
 import gc
-import logging
 import random
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from pydantic import SecretStr
 from qdrant_client import QdrantClient, models
 
 from rag_migration_pipeline.batching import concatenate
-from rag_migration_pipeline.errors import (
-    AuthenticationError,
-    CollectionExistsError,
-    RateLimitedError,
-    SpecError,
-    StoreLockedError,
-    StoreRequestError,
-    StoreTimeoutError,
-    StoreUnavailableError,
-)
-from rag_migration_pipeline.locators import parse_locator
+from rag_migration_pipeline.errors import StoreLockedError, StoreRequestError
 from rag_migration_pipeline.records import (
-    DEFAULT_VECTOR,
     UINT64_MAX,
-    CollectionSpec,
     DenseColumn,
     FieldSpec,
-    IdKind,
     Metric,
     RecordBatch,
     RecordId,
@@ -48,58 +30,9 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores.decimal_floats import parsed_from_text, survives_decimal_text
 from rag_migration_pipeline.stores.qdrant import QdrantFolderStore
-from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings, settings_from_locator
-from rag_migration_pipeline.stores.qdrant_transports import GrpcTransport, RestTransport
-from rag_migration_pipeline_tests.servers.certificates import make_certificate
-from rag_migration_pipeline_tests.servers.process import free_port
+from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings
 from rag_migration_pipeline_tests.servers.qdrant_double import QdrantDouble
-
-KINDS = frozenset({IdKind.UINT64, IdKind.UUID})
-TRANSPORTS = ("true", "false")
-
-
-def make_spec(name: str, *vectors: VectorSpec, **changes: Any) -> CollectionSpec:
-    return CollectionSpec(name, vectors or (VectorSpec(4, Metric.DOT),), KINDS, **changes)
-
-
-def make_batch(ids: list[RecordId], dimension: int = 4, payloads: list[dict[str, Any]] | None = None) -> RecordBatch:
-    values = np.random.default_rng(len(ids)).standard_normal((len(ids), dimension)).astype(np.float32)
-    return RecordBatch(ids, {DEFAULT_VECTOR: DenseColumn(values)}, payloads or [{"n": n} for n in range(len(ids))])
-
-
-@pytest.fixture(scope="module")
-def double() -> Iterator[QdrantDouble]:
-    server = QdrantDouble(api_key="right-key")
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture(autouse=True)
-def _well_behaved(request: pytest.FixtureRequest) -> None:
-    if "double" in request.fixturenames:
-        server = request.getfixturevalue("double")
-        server.clear_faults()
-        server.reset_counts()
-
-
-def settings_of(server: QdrantDouble, preference: str = "true", **changes: Any) -> QdrantSettings:
-    return QdrantSettings(
-        host=server.host,
-        port=server.http_port,
-        grpc_port=server.grpc_port,
-        prefer_grpc=preference,  # type: ignore[arg-type]
-        api_key=SecretStr("right-key"),
-        **changes,
-    )
-
-
-@pytest.fixture(params=TRANSPORTS, ids=["grpc", "rest"])
-def store(request: pytest.FixtureRequest, double: QdrantDouble) -> Iterator[Any]:
-    with settings_of(double, request.param).open() as opened:
-        yield opened
-        for name in opened.list_collections():
-            opened.drop(name)
+from rag_migration_pipeline_tests.stores.qdrant_samples import make_batch, make_spec, settings_of
 
 
 @pytest.fixture
@@ -108,205 +41,16 @@ def folder_store(tmp_path: Path) -> Iterator[Any]:
         yield opened
 
 
-# -- settings -------------------------------------------------------------------------------------------------
-
-
-def test_a_url_names_ports_transport_and_tls() -> None:
-    url = "qdrant://db.example:7333/docs?grpc_port=7334&prefer_grpc=true&tls=true&ca_file=/etc/ca.pem"
-    settings = settings_from_locator(parse_locator(url, "source", {"QDRANT_API_KEY": "s3cret"}))
-    assert (settings.host, settings.port, settings.grpc_port) == ("db.example", 7333, 7334)
-    assert settings.prefer_grpc == "true"
-    assert settings.is_tls
-    assert settings.ca_file == "/etc/ca.pem"
-    assert settings.api_key is not None
-    assert settings.api_key.get_secret_value() == "s3cret"
-    assert "s3cret" not in repr(settings)
-    assert settings.address == "qdrant://db.example:7333"
-
-
-@pytest.mark.parametrize(
-    "query", ["prefer_grpc=maybe", "grpc_port=abc", "grpc_port=0", "grpc_port=65536", "grpcport=1", "tls=perhaps"]
-)
-def test_a_wrong_option_is_refused_by_name(query: str) -> None:
-    with pytest.raises(SpecError, match=query.partition("=")[0]):
-        settings_from_locator(parse_locator(f"qdrant://localhost:6333/docs?{query}", "source", {}))
-
-
-def test_the_grpc_port_is_guessed_only_beside_the_usual_rest_port() -> None:
-    assert settings_from_locator(parse_locator("qdrant://h:6333/docs", "source", {})).known_grpc_port == 6334
-    assert settings_from_locator(parse_locator("qdrant://h/docs", "source", {})).known_grpc_port == 6334
-    assert settings_from_locator(parse_locator("qdrant://h:7333/docs", "source", {})).known_grpc_port is None
-    with pytest.raises(SpecError, match="gRPC port"):
-        settings_from_locator(parse_locator("qdrant://h:7333/docs?prefer_grpc=true", "source", {}))
-
-
-# -- connecting -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.server
-def test_auto_takes_grpc_where_it_answers_and_rest_elsewhere(double: QdrantDouble) -> None:
-    with settings_of(double, "auto").open() as store:
-        assert isinstance(store.points(), GrpcTransport)
-    with replace(settings_of(double, "auto"), grpc_port=free_port()).open() as store:
-        assert isinstance(store.points(), RestTransport)
-        assert store.list_collections() == []
-    with replace(settings_of(double, "auto"), grpc_port=None).open() as store:
-        assert isinstance(store.points(), RestTransport)
-
-
-@pytest.mark.server
-@pytest.mark.parametrize("preference", ["auto", *TRANSPORTS])
-def test_a_wrong_or_missing_key_is_an_authentication_error(double: QdrantDouble, preference: str) -> None:
-    for key in (SecretStr("wrong-key"), None):
-        with pytest.raises(AuthenticationError, match="QDRANT_API_KEY") as caught:
-            replace(settings_of(double, preference), api_key=key).open()
-        assert "wrong-key" not in str(caught.value)
-
-
-@pytest.mark.parametrize("preference", ["auto", *TRANSPORTS])
-def test_a_dead_address_is_named(preference: str) -> None:
-    port = free_port()
-    settings = QdrantSettings(host="127.0.0.1", port=port, grpc_port=free_port(), prefer_grpc=preference)  # type: ignore[arg-type]
-    with pytest.raises(StoreUnavailableError, match=f"qdrant://127.0.0.1:{port}") as caught:
-        settings.open()
-    assert caught.value.todo
-
-
-@pytest.mark.server
-def test_a_key_without_tls_is_logged_and_not_shown(double: QdrantDouble, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), settings_of(double).open():
-        pass
-    assert "api_key_without_tls" in caplog.text
-    assert "right-key" not in caplog.text
-
-
-@pytest.mark.server
-def test_tls_is_spoken_over_both_transports_and_strangers_are_not_trusted(tmp_path: Path) -> None:
-    certificate = make_certificate(tmp_path)
-    server = QdrantDouble(
-        api_key="right-key", tls_certificate=certificate.certificate_path, tls_key=certificate.key_path
-    )
-    server.start()
-    try:
-        for preference in TRANSPORTS:
-            trusting = settings_of(server, preference, is_tls=True, ca_file=str(certificate.certificate_path))
-            with trusting.open() as store:
-                store.create(make_spec("docs"))
-                store.upsert("docs", make_batch([1, 2]))
-                assert store.fetch("docs", [2]).ids == [2]
-                store.drop("docs")
-        with pytest.raises(StoreRequestError, match="not trusted"):
-            settings_of(server, "false", is_tls=True).open()
-        with pytest.raises(StoreUnavailableError):
-            settings_of(server, "true", is_tls=True, timeout_s=2.0).open()
-    finally:
-        server.close()
-
-
-# -- errors ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.server
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        ({"kind": "rate_limit", "retry_after_s": 7}, RateLimitedError),
-        ({"kind": "rate_limit"}, RateLimitedError),
-        ({"kind": "unavailable"}, StoreUnavailableError),
-        ({"kind": "internal"}, StoreUnavailableError),
-        ({"kind": "timeout"}, StoreTimeoutError),
-        ({"kind": "bad_input"}, StoreRequestError),
-        ({"kind": "unauthorized"}, AuthenticationError),
-    ],
-    ids=lambda item: "-".join(map(str, item.values())) if isinstance(item, dict) else item.__name__,
-)
-def test_a_refusal_becomes_the_right_error_and_is_not_tried_again(
-    store: Any, double: QdrantDouble, fault: dict[str, Any], expected: type[Exception]
-) -> None:
-    store.create(make_spec("docs"))
-    batch = make_batch([1, 2, 3])
-    double.reset_counts()
-    double.inject(**fault, operations=["upsert"])
-    with pytest.raises(expected) as caught:
-        store.upsert("docs", batch)
-    if expected is RateLimitedError:
-        assert caught.value.retry_after_s == fault.get("retry_after_s")  # type: ignore[attr-defined]
-    assert double.requests("upsert") == 1
-    assert store.upsert("docs", batch).written == 3
-
-
-@pytest.mark.server
-@pytest.mark.parametrize("preference", TRANSPORTS)
-def test_a_late_answer_is_a_timeout(double: QdrantDouble, preference: str) -> None:
-    with settings_of(double, preference, timeout_s=1.0).open() as store:
-        store.create(make_spec("late"))
-        double.inject("delay", operations=["scroll"], delay_s=3.0)
-        with pytest.raises(StoreTimeoutError):
-            list(store.scan("late"))
-        store.drop("late")
-
-
-@pytest.mark.server
-def test_a_collection_made_by_another_in_between_exists_already(
-    store: Any, double: QdrantDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.create(make_spec("docs"))
-    monkeypatch.setattr(type(store), "exists", lambda *_: False)
-    with pytest.raises(CollectionExistsError, match="docs"):
-        store.create(make_spec("docs"))
-
-
-# -- requests -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.server
-def test_requests_stay_below_the_servers_limit_whatever_the_payloads(store: Any, double: QdrantDouble) -> None:
-    store.create(make_spec("docs"))
-    # Half the bytes are nested, where an estimate by top-level strings would miss them.
-    payloads = [{"text": "é" * 300_000, "deep": {"inner": ["x" * 600_000]}} for _ in range(40)]
-    batch = make_batch(list(range(40)), payloads=payloads)
-    assert store.upsert("docs", batch).written == 40
-    assert double.largest_request_bytes("upsert") < 17 * 2**20
-    assert double.requests("upsert") >= 3
-    assert store.fetch("docs", [39]).payloads == payloads[39:]
-
-
-@pytest.mark.server
-def test_requests_that_are_too_large_for_a_proxy_are_halved(double: QdrantDouble) -> None:
-    with settings_of(double, "false").open() as store:
-        store.create(make_spec("halved"))
-        double.reset_counts()
-        double.inject("too_large", operations=["upsert"])
-        assert store.upsert("halved", make_batch(list(range(10)))).written == 10
-        assert double.requests("upsert") == 3
-        assert store.count("halved") == 10
-        store.drop("halved")
-
-
-@pytest.mark.server
-def test_a_single_record_above_the_servers_limit_is_refused_for_good(double: QdrantDouble) -> None:
-    with settings_of(double, "false").open() as store:
-        store.create(make_spec("large"))
-        with pytest.raises(StoreRequestError, match="larger than allowed"):
-            store.upsert("large", make_batch([1], payloads=[{"text": "x" * (33 * 2**20)}]))
-        assert store.count("large") == 0
-        store.drop("large")
-
-
-@pytest.mark.server
-def test_a_small_grpc_limit_is_met_by_smaller_requests() -> None:
-    server = QdrantDouble(api_key="right-key", grpc_limit_bytes=20_000)
-    server.start()
-    try:
-        with settings_of(server).open() as store:
-            store.create(make_spec("docs"))
-            batch = make_batch(list(range(64)), payloads=[{"text": "x" * 1000} for _ in range(64)])
-            assert store.upsert("docs", batch).written == 64
-            assert store.count("docs") == 64
-            with pytest.raises(StoreRequestError, match="larger than max"):
-                store.upsert("docs", make_batch([99], payloads=[{"text": "x" * 30_000}]))
-    finally:
-        server.close()
+@pytest.fixture(params=["grpc", "rest", "folder"])
+def any_store(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param == "folder":
+        yield request.getfixturevalue("folder_store")
+        return
+    server = request.getfixturevalue("double")
+    with settings_of(server, "true" if request.param == "grpc" else "false").open() as opened:
+        yield opened
+        for name in opened.list_collections():
+            opened.drop(name)
 
 
 # -- values ---------------------------------------------------------------------------------------------------
@@ -366,44 +110,6 @@ def _nested(depth: int) -> Any:
     return value
 
 
-def test_an_answer_that_the_client_cannot_read_is_not_asked_for_again() -> None:
-    # A server in Rust can send what protobuf in Python does not read: messages more than 100 deep.
-    deep = b""
-    for _ in range(70):
-        deep = b"\x3a" + _length(b"\x0a" + _length(deep))  # Value.list_value, ListValue.values
-    point = b"\x12" + _length(b"\x0a\x01k\x12" + _length(deep))  # RetrievedPoint.payload, its key and value
-    raw = b"\x0a" + _length(point)
-    server = grpc.server(
-        ThreadPoolExecutor(1), handlers=[_raw_handler({"Points/Scroll": raw, "Collections/List": b""})]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with QdrantSettings(host="127.0.0.1", port=1, grpc_port=port, prefer_grpc="true").open() as store:
-            with pytest.raises(StoreRequestError, match="prefer_grpc=false") as caught:
-                next(store.iter_ids("docs"))
-            assert caught.value.facts["status"] == "INTERNAL"
-    finally:
-        server.stop(None).wait()
-
-
-def _length(data: bytes) -> bytes:
-    number, out = len(data), b""
-    while number > 127:
-        out += bytes([number & 127 | 128])
-        number >>= 7
-    return out + bytes([number]) + data
-
-
-def _raw_handler(answers: dict[str, bytes]) -> grpc.GenericRpcHandler:
-    class Handler(grpc.GenericRpcHandler):
-        def service(self, call: Any) -> Any:
-            answer = answers[call.method.removeprefix("/qdrant.")]
-            return grpc.unary_unary_rpc_method_handler(lambda request, context: answer)
-
-    return Handler()
-
-
 def test_the_rule_for_floats_is_the_arithmetic_of_the_parser() -> None:
     generator = random.Random(7)
     assert all(survives_decimal_text(round(generator.uniform(-1e6, 1e6), 6)) for _ in range(2_000))
@@ -413,19 +119,7 @@ def test_the_rule_for_floats_is_the_arithmetic_of_the_parser() -> None:
     assert all(abs(parsed_from_text(repr(value)) - value) <= 2 * np.spacing(value) for value in changed)
 
 
-# -- vectors --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["grpc", "rest", "folder"])
-def any_store(request: pytest.FixtureRequest) -> Iterator[Any]:
-    if request.param == "folder":
-        yield request.getfixturevalue("folder_store")
-        return
-    server = request.getfixturevalue("double")
-    with settings_of(server, "true" if request.param == "grpc" else "false").open() as opened:
-        yield opened
-        for name in opened.list_collections():
-            opened.drop(name)
+# -- vectors and indexes --------------------------------------------------------------------------------------
 
 
 def test_cosine_vectors_of_any_length_keep_their_direction(any_store: Any) -> None:
@@ -462,15 +156,15 @@ def test_named_vectors_may_be_missing_one_by_one(any_store: Any) -> None:
 
 
 @pytest.mark.server
-def test_payload_indexes_are_made_and_described(store: Any) -> None:
+def test_payload_indexes_are_made_and_described(remote_store: Any) -> None:
     fields = tuple(
         FieldSpec(name, kind, is_nullable=True, is_indexed=True)
         for name, kind in (("lang", "string"), ("when", "datetime"), ("year", "int"))
     )
     tags = FieldSpec("tags", "array", is_indexed=True, element_type="string")
     plain = FieldSpec("plain", "string")
-    store.create(make_spec("docs", fields=(*fields, tags, plain), metadata={"owner": "me", "list": [1, None]}))
-    spec = store.describe("docs").spec
+    remote_store.create(make_spec("docs", fields=(*fields, tags, plain), metadata={"owner": "me", "list": [1, None]}))
+    spec = remote_store.describe("docs").spec
     tags_index = FieldSpec("tags", "string", is_nullable=True, is_indexed=True)
     assert set(spec.fields) == {*fields, tags_index}
     assert spec.metadata == {"owner": "me", "list": [1, None]}
@@ -506,28 +200,6 @@ def test_ids_that_qdrant_cannot_have_are_missing_and_not_errors(any_store: Any) 
     assert any_store.fetch("docs", ["1", -1, 2**64, 2, 2]).ids == [2, 2]
     any_store.delete("docs", ["1", -1, 77])
     assert any_store.count("docs") == 2
-
-
-# -- the end of a load ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.server
-def test_finishing_waits_for_green_and_gives_up_in_time(
-    store: Any, double: QdrantDouble, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.create(make_spec("docs"))
-    double.reset_counts()
-    store.finish_loading("docs")
-    assert double.requests("collection_info") == 2
-    statuses = iter(["yellow", "grey", "green", "yellow", "green", "green"])
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(type(store), "_optimizer_status", lambda *_: next(statuses))
-    store.finish_loading("docs")
-    assert list(statuses) == []
-    monkeypatch.setattr(type(store), "_optimizer_status", lambda *_: "yellow")
-    store.settings = replace(store.settings, finish_timeout_s=0.0)
-    with pytest.raises(StoreTimeoutError, match="yellow"):
-        store.finish_loading("docs")
 
 
 # -- the local folder -----------------------------------------------------------------------------------------

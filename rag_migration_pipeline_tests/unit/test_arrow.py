@@ -19,7 +19,7 @@ from rag_migration_pipeline_tests.contract.samples import (
     HOSTILE_STRING_IDS,
     NUMERIC_EXTREMES,
 )
-from rag_migration_pipeline_tests.unit.test_envelope import contents, ids, texts, values
+from rag_migration_pipeline_tests.unit.envelope_samples import contents, ids, texts, values
 
 
 def assert_same(expected: RecordBatch, got: RecordBatch) -> None:
