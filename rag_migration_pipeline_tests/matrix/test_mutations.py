@@ -101,11 +101,8 @@ def test_every_change_behind_our_back_turns_range_and_whole_red(proven: Proven, 
     """One after the other, each put right again by loading the range once more; on servers some of them."""
     context = proven.context
     is_embedded = proven.place.store.capabilities.is_embedded
-    chosen = (
-        MUTATIONS
-        if is_embedded
-        else {name: MUTATIONS[name] for name in (SERVERS_TOO if scale > 1 else SERVERS_TOO[:2])}
-    )
+    names = tuple(MUTATIONS) if is_embedded else ON_SERVERS[: 3 if scale > 1 else 2]
+    chosen = {name: MUTATIONS[name] for name in names}
     first, second = (entry.key for entry in context.manifest.ranges)
     for name, mutate in chosen.items():
         ids, finding = mutate(proven, proven.ids(first))
