@@ -69,6 +69,10 @@ def place_in(values: Any, problem: Problem) -> Place:
     return tuple(kept)
 
 
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+"""What pydantic says of numbers that are too small or too large."""
+
+
 def problems_of(error: ValidationError) -> Iterator[Problem]:
     """Yield what pydantic found, each with its place in the value that was checked."""
     for item in error.errors(include_url=False):
@@ -80,7 +84,8 @@ def problems_of(error: ValidationError) -> Iterator[Problem]:
             is_ours = isinstance(cause, SpecError) and cause.todo.startswith("See docs/")
             yield Problem(item["loc"], str(cause.what if is_ours else cause).rstrip("."))  # ours ends in such a hint
         else:
-            got, is_missing = type(item["input"]).__name__, item["type"] == "missing"
+            given, is_missing = item["input"], item["type"] == "missing"
+            got = repr(given) if item["type"] in _BOUNDS else type(given).__name__  # other values may be secrets
             said = _UNKNOWN if item["type"] == "extra_forbidden" else f"{item['msg']} (got {got})"
             yield Problem(item["loc"], said, is_missing, is_form=True)
 

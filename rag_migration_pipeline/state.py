@@ -20,6 +20,7 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               sync.json                     the watermark of the last sync
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -233,6 +235,32 @@ def staging_errors(path: Path) -> Iterator[None]:
             "finished ranges are kept.",
             path=str(path),
         ) from error
+
+
+def read_facts(path: Path, todo: str) -> dict[str, Any]:
+    """Return one of the state's small JSON files.
+
+    Args:
+        path: The file.
+        todo: What to do where it is damaged.
+
+    Raises:
+        StagingError: It cannot be read, or is damaged.
+    """
+    with staging_errors(path):
+        content = path.read_bytes()
+    try:
+        facts = json.loads(content)
+    except ValueError as error:
+        raise damaged(path, str(error), todo) from error
+    if not isinstance(facts, dict):
+        raise damaged(path, f"expected an object, got {type(facts).__name__}", todo)
+    return facts
+
+
+def damaged(path: Path, why: str, todo: str) -> StagingError:
+    """Return the error for a file of the state that is not what was written."""
+    return StagingError(f"{path} is damaged: {why}.", todo=todo, path=str(path))
 
 
 def _sync(path: Path) -> None:

@@ -18,7 +18,7 @@ from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.records import RecordBatch, SetAside
 from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
-from rag_migration_pipeline.state import staging_errors, write_atomically
+from rag_migration_pipeline.state import read_facts, staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.range import transformed
@@ -176,9 +176,8 @@ def acknowledged_batches(context: MigrationContext, key: str, run_id: str) -> in
     path = _acknowledged(context, key)
     if not path.exists():
         return 0
-    with staging_errors(path):
-        noted = orjson.loads(path.read_bytes())
-    return int(noted["batches"]) if noted["run_id"] == run_id else 0
+    noted = read_facts(path, "Remove it and run the range again: its batches are written anew.")
+    return int(noted["batches"]) if noted.get("run_id") == run_id else 0
 
 
 def note_acknowledged(context: MigrationContext, key: str, run_id: str, batches: int) -> None:

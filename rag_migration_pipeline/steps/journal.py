@@ -22,7 +22,9 @@ import orjson
 
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
-from rag_migration_pipeline.state import EARLIER, StateFolder, staging_errors, write_atomically
+from rag_migration_pipeline.state import EARLIER, StateFolder, damaged, staging_errors, write_atomically
+
+_IF_DAMAGED = "Remove it; a rollback then leaves the records of this range that no receipt claims."
 
 
 class Journal:
@@ -131,9 +133,12 @@ def _read(path: Path) -> set[RecordId]:
         lines = path.read_bytes().split(b"\n")
     times: Counter[str] = Counter()
     for line in lines[:-1]:  # what follows the last line break is a line that a kill cut off: its batch was not sent
-        said = json.loads(line)
-        if isinstance(said, list):
-            times.update(said)
-        else:
-            times.subtract(said["refused"])
+        try:
+            said = json.loads(line)
+            if isinstance(said, list):
+                times.update(said)
+            else:
+                times.subtract(said["refused"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged(path, f"{type(error).__name__}: {error}", _IF_DAMAGED) from error
     return {id_from_text(text) for text, count in times.items() if count > 0}

@@ -4,7 +4,6 @@ Belongs here: making a manifest, once or once per generation. Does not belong he
 (``steps/manifest.py``), what the target will look like (``plan.py``).
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from rag_migration_pipeline.plan import (
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.spec import Migration
-from rag_migration_pipeline.state import StateFolder, staging_errors
+from rag_migration_pipeline.state import StateFolder, read_facts
 from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.manifest import (
     VERSION,
@@ -371,7 +370,6 @@ def is_finished(state: StateFolder, manifest: Manifest) -> bool:
     """Return whether the whole was proven (or contradicted) under this manifest, and no range is to be loaded."""
     if not state.report.exists():
         return False
-    with staging_errors(state.report):
-        report = json.loads(state.report.read_bytes())
+    report = read_facts(state.report, "Remove it and run again: the whole is proven anew.")
     is_of_it = report.get("plan") == manifest.plan_digest and report.get("generation", -1) in (-1, manifest.generation)
     return is_of_it and len(proven_keys(state, manifest)) == len(manifest.ranges)

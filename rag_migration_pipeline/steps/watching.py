@@ -13,7 +13,7 @@ from typing import Any
 
 from rag_migration_pipeline.options import Deletes, Detect
 from rag_migration_pipeline.payloads import decode, encode
-from rag_migration_pipeline.state import staging_errors, write_atomically
+from rag_migration_pipeline.state import damaged, read_facts, write_atomically
 from rag_migration_pipeline.steps.changes import Changes, detect_by_watermark, detect_changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext
 
@@ -58,9 +58,12 @@ def _noted(context: MigrationContext, name: str) -> Any:
     path = context.state.sync
     if not path.exists():
         return None
-    with staging_errors(path):
-        facts = json.loads(path.read_text())
-    return decode(facts["value"]) if facts.get("field") == name else None
+    todo = "Remove it and run again: without a watermark all records are looked at."
+    facts = read_facts(path, todo)
+    try:
+        return decode(facts["value"]) if facts["field"] == name else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path, f"{type(error).__name__}: {error}", todo) from error
 
 
 def _put(path: Path, text: str) -> None:

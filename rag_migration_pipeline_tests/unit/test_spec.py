@@ -91,6 +91,7 @@ def test_options_have_the_names_that_users_know(given: dict[str, Any], meant: di
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"page_count": 0}, r"page_count: .*greater than or equal to 1 \(got 0\)"),
         ({"retry": 5}, r"retry: .*\(got int\)"),
         ({"retry": {"tries": 5}}, r"retry\.tries: there is no such option"),
         ({"retry": {"max_retries": 0}}, r"retry\.max_retries: "),
