@@ -4,6 +4,7 @@ Belongs here: running a range so that nothing it meets ends the run that need no
 runs which range (``workers.py``), the run (``engine.py``), the range (``steps/range.py``).
 """
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,6 +117,12 @@ class RangeRunner:
 
     def run(self, key: str) -> RangeResult:
         """Carry one range; failures are in the result."""
+        try:
+            return self._run(key)
+        finally:
+            _give_back_memory()
+
+    def _run(self, key: str) -> RangeResult:
         begun = time.monotonic()
         task = open_task(self._context.state, self._context.manifest, key)
         records = len(task.record_range.ids)
@@ -187,6 +194,17 @@ class RangeRunner:
 
     def _emit(self, event: Event) -> None:
         self._context.emit(event)
+
+
+def _give_back_memory() -> None:
+    """Give freed memory back to the system, where the C library can (glibc).
+
+    The threads of a range each have a heap of their own, which glibc keeps when they end: from 20,000 to 80,000 records
+    the peak grew by a quarter (``python -m benchmarks --memory --variants engine``).
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def is_fatal_error(error: MigrationError) -> bool:
