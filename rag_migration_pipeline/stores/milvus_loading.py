@@ -20,7 +20,7 @@ from rag_migration_pipeline.stores.milvus_errors import INDEX_NOT_FOUND
 from rag_migration_pipeline.stores.milvus_schema import Layout
 
 POLL_S = 0.1
-LONGEST_POLL_S = 0.25  # of three waits after each other each is overslept by half of it
+LONGEST_POLL_S = 1.0
 
 
 def describe_index(connection: Connection, collection: str) -> Any:
