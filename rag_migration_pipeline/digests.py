@@ -7,7 +7,6 @@ Does not belong here: where they are kept (``receipts.py``), the comparison (``s
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -43,9 +42,9 @@ LENGTH_TOLERANCE = 1e-6
 def digest_ids(ids: Iterable[RecordId]) -> str:
     """Return a digest of ids in order, as hex; each id is length-prefixed, so no two lists of ids share a text."""
     total = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    remaining = iter(ids)
-    while texts := [id_text(record_id).encode("utf-8", "surrogatepass") for record_id in islice(remaining, 1000)]:
-        total.update(b"".join([len(text).to_bytes(4, "big") + text for text in texts]))
+    for record_id in ids:
+        text = id_text(record_id).encode("utf-8", "surrogatepass")
+        total.update(len(text).to_bytes(4, "big") + text)
     return total.hexdigest()
 
 

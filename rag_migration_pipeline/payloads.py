@@ -119,9 +119,7 @@ def is_deeper(value: Any, depth: int) -> bool:
         items = value
     else:
         return False
-    if depth == 0:
-        return True
-    return not _SCALARS.issuperset(map(type, items)) and any(is_deeper(item, depth - 1) for item in items)
+    return depth == 0 or any(is_deeper(item, depth - 1) for item in items)
 
 
 def is_too_deep(payload: Mapping[str, Any]) -> bool:

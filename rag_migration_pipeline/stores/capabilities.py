@@ -8,7 +8,6 @@ import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from typing import Any
 
 from rag_migration_pipeline.payloads import has_typed, is_deeper
@@ -65,39 +64,21 @@ class PayloadRules:
 
     def refusal(self, key: str, value: Any) -> str | None:
         """Return why the store cannot hold this key with this value exactly, or None if it can."""
-        if key not in self._held_keys and (reason := self._key_refusal(key)) is not None:
-            return reason
-        if type(value) is str:
-            return self.text_refusal(value)
-        if key in self.text_keys:
-            return f"the key {key!r} holds strings only in this store"
-        if self.max_depth is not None and is_deeper(value, self.max_depth):
-            return f"lists and objects nested more than {self.max_depth} deep"
-        return self._value_refusal(value)
-
-    @cached_property
-    def _held_keys(self) -> set[str]:
-        """Keys that were found to be no reason to refuse a record: collections have few, records are many."""
-        return set()
-
-    def _key_refusal(self, key: str) -> str | None:
         if key in self.reserved_keys:
             return f"the key {key!r} is reserved in this store"
         if self.key_pattern is not None and not re.fullmatch(self.key_pattern, key, re.DOTALL):
             return f"the key {key!r} is not allowed in this store"
         if not self.has_surrogates and not _is_utf8(key):
             return f"the key {key!r} has no UTF-8 form"
-        if len(self._held_keys) < _MAX_HELD_KEYS:
-            self._held_keys.add(key)
-        return None
+        if key in self.text_keys and type(value) is not str:
+            return f"the key {key!r} holds strings only in this store"
+        if self.max_depth is not None and is_deeper(value, self.max_depth):
+            return f"lists and objects nested more than {self.max_depth} deep"
+        return self._value_refusal(value)
 
     def text_refusal(self, text: str) -> str | None:
         """Return why the store cannot hold this text exactly, or None if it can; documents follow the same rule."""
-        return (
-            None
-            if text.isascii() or self.has_surrogates or _is_utf8(text)
-            else "a string without UTF-8 form (lone surrogate)"
-        )
+        return None if self.has_surrogates or _is_utf8(text) else "a string without UTF-8 form (lone surrogate)"
 
     def _value_refusal(self, value: Any) -> str | None:
         kind = type(value)
@@ -144,14 +125,11 @@ class PayloadRules:
     def _list_refusal(self, value: list[Any]) -> str | None:
         if self.lists is ListRule.NONE:
             return "a list"
-        kinds = set(map(type, value))
         if self.lists is ListRule.HOMOGENEOUS:
             if not value:
                 return "an empty list"
-            if len(kinds) > 1 or not kinds <= {str, int, float, bool}:
+            if len({type(item) for item in value}) > 1 or type(value[0]) not in (str, int, float, bool):
                 return "a list of mixed or nested values"
-        if kinds == {str} and "".join(value).isascii():
-            return None
         for item in value:
             reason = self._value_refusal(item)
             if reason is not None:
@@ -159,10 +137,9 @@ class PayloadRules:
         return None
 
 
-_MAX_HELD_KEYS = 10_000
-
-
 def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
