@@ -53,7 +53,7 @@ def test_every_file_of_a_finished_migration(world: World, damage: str, options: 
         error = error_of_a_run(world, migration)
         if error is not None:
             assert str(path) in str(error)
-            assert "emove" in error.todo
+            assert "remove" in error.todo.lower()
             named.append(path.name)
             path.write_bytes(content)
         assert dump(world.b) == there, path.name
@@ -61,17 +61,14 @@ def test_every_file_of_a_finished_migration(world: World, damage: str, options: 
     assert ("sync.json" in named) is ("watermark" in options)
 
 
-@pytest.mark.parametrize("damage", ["something else", "other JSON"])
-def test_the_journal_of_a_range_that_was_interrupted(world: World, damage: str) -> None:
+@pytest.mark.parametrize("line", [b"\x00\xff", b'{"a": 1}', b"7"])
+def test_the_journal_of_a_range_that_was_interrupted(world: World, line: bytes) -> None:
     world.fill(records(numbered(30)))
-    migration = world.migration()
-    with open_migration(migration, world.state_dir, plan=True) as context:
+    with open_migration(world.migration(), world.state_dir, plan=True) as context:
         key = context.manifest.ranges[0].key
         Journal(context.state, key).note(["a", "b"])
-        path = context.state.journal(key)
         assert set(noted_ids(context.state)) == {"a", "b"}
-        path.write_bytes(DAMAGES[damage](path.read_bytes()) + b"\n")
-        if damage == "other JSON":
-            path.write_bytes(b'{"a": 1}\n')
+        path = context.state.journal(key)
+        path.write_bytes(line + b"\n")
         with pytest.raises(StagingError, match=f"{path.name} is damaged: .* Remove it"):
             noted_ids(context.state)

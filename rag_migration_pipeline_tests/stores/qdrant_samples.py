@@ -18,11 +18,11 @@ from rag_migration_pipeline.records import (
     RecordId,
     VectorSpec,
 )
-from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings
+from rag_migration_pipeline.stores.qdrant_settings import GrpcPreference, QdrantSettings
 from rag_migration_pipeline_tests.servers.qdrant_double import QdrantDouble
 
 KINDS = frozenset({IdKind.UINT64, IdKind.UUID})
-TRANSPORTS = ("true", "false")
+TRANSPORTS: tuple[GrpcPreference, ...] = ("true", "false")
 
 
 def make_spec(name: str, *vectors: VectorSpec, **changes: Any) -> CollectionSpec:
@@ -36,13 +36,13 @@ def make_batch(ids: list[RecordId], dimension: int = 4, payloads: list[dict[str,
     return RecordBatch(ids, {DEFAULT_VECTOR: DenseColumn(values)}, payloads or [{"n": n} for n in range(len(ids))])
 
 
-def settings_of(server: QdrantDouble, preference: str = "true", **changes: Any) -> QdrantSettings:
+def settings_of(server: QdrantDouble, preference: GrpcPreference = "true", **changes: Any) -> QdrantSettings:
     """Return settings with the right key; the transport is said as ``prefer_grpc``."""
     return QdrantSettings(
         host=server.host,
         port=server.http_port,
         grpc_port=server.grpc_port,
-        prefer_grpc=preference,  # type: ignore[arg-type]
+        prefer_grpc=preference,
         api_key=SecretStr("right-key"),
         **changes,
     )

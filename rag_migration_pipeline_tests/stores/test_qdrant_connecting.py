@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from rag_migration_pipeline.errors import AuthenticationError, SpecError, StoreRequestError, StoreUnavailableError
 from rag_migration_pipeline.locators import parse_locator
-from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings, settings_from_locator
+from rag_migration_pipeline.stores.qdrant_settings import GrpcPreference, QdrantSettings, settings_from_locator
 from rag_migration_pipeline.stores.qdrant_transports import GrpcTransport, RestTransport
 from rag_migration_pipeline_tests.servers.certificates import make_certificate
 from rag_migration_pipeline_tests.servers.process import free_port
@@ -75,9 +75,9 @@ def test_a_wrong_or_missing_key_is_an_authentication_error(double: QdrantDouble,
 
 
 @pytest.mark.parametrize("preference", ["auto", *TRANSPORTS])
-def test_a_dead_address_is_named(preference: str) -> None:
+def test_a_dead_address_is_named(preference: GrpcPreference) -> None:
     port = free_port()
-    settings = QdrantSettings(host="127.0.0.1", port=port, grpc_port=free_port(), prefer_grpc=preference)  # type: ignore[arg-type]
+    settings = QdrantSettings(host="127.0.0.1", port=port, grpc_port=free_port(), prefer_grpc=preference)
     with pytest.raises(StoreUnavailableError, match=f"qdrant://127.0.0.1:{port}") as caught:
         settings.open()
     assert caught.value.todo

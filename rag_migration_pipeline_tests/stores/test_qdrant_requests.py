@@ -49,8 +49,8 @@ def test_a_refusal_becomes_the_right_error_and_is_not_tried_again(
     double.inject(**fault, operations=["upsert"])
     with pytest.raises(expected) as caught:
         remote_store.upsert("docs", batch)
-    if expected is RateLimitedError:
-        assert caught.value.retry_after_s == fault.get("retry_after_s")  # type: ignore[attr-defined]
+    if isinstance(caught.value, RateLimitedError):
+        assert caught.value.retry_after_s == fault.get("retry_after_s")
     assert double.requests("upsert") == 1
     assert remote_store.upsert("docs", batch).written == 3
 
