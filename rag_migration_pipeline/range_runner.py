@@ -199,8 +199,8 @@ class RangeRunner:
 def _give_back_memory() -> None:
     """Give freed memory back to the system, where the C library can (glibc).
 
-    The threads of a range each have a heap of their own, which glibc keeps when they end: from 20,000 to 80,000 records
-    the peak grew by a quarter (``python -m benchmarks --memory --variants engine``).
+    The threads of a range have heaps of their own, which glibc keeps when they end; the peak grew with the ranges, by a
+    quarter from 20,000 records to 80,000 (docs/benchmarks.md, "Memory").
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
