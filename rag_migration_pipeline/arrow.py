@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rag_migration_pipeline.digests import DIGEST_BYTES
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.payloads import decode, encode
 from rag_migration_pipeline.records import (
@@ -128,7 +129,52 @@ def reading_errors(path: Path) -> Iterator[None]:
 
 def text_array(values: Iterable[str | None]) -> pa.Array:
     """Return texts as an Arrow column in which lone surrogates survive."""
-    return pa.array([None if v is None else v.encode("utf-8", "surrogatepass") for v in values], pa.large_binary())
+    return binary_array(None if value is None else value.encode("utf-8", "surrogatepass") for value in values)
+
+
+def binary_array(values: Iterable[bytes | None]) -> pa.Array:
+    """Return bytes as an Arrow column.
+
+    Like the other two it is made of buffers: ``pa.array`` imports pandas, which takes longer than planning does.
+    """
+    items = list(values)
+    present = [item is not None for item in items]
+    parts = [item or b"" for item in items]
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum(list(map(len, parts)), out=offsets[1:])
+    validity = None if all(present) else pa.py_buffer(np.packbits(present, bitorder="little"))
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(parts), [validity, pa.py_buffer(offsets), pa.py_buffer(b"".join(parts))]
+    )
+
+
+def digest_array(digests: Sequence[bytes]) -> pa.Array:
+    """Return digests as an Arrow column of fixed width."""
+    kind = pa.binary(DIGEST_BYTES)
+    return pa.Array.from_buffers(kind, len(digests), [None, pa.py_buffer(b"".join(digests))])
+
+
+def number_array(values: Numbers) -> pa.Array:
+    """Return numbers as an Arrow column, row by row; not copied where they lie so already."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
+
+
+_NUMPY_TYPES = {
+    pa.from_numpy_dtype(np.dtype(name)): np.dtype(name)
+    for name in ("float16", "float32", "float64", "int8", "uint8", "int32", "uint32", "int64", "uint64")
+}
+
+
+def numbers_of(column: pa.Array) -> Numbers:
+    """Return the numbers of a column, shape (n,), NaN for nulls; a view where there are none.
+
+    That is what ``to_numpy`` does, which imports pandas.
+    """
+    if column.null_count:  # of a file that pandas wrote
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    kind = _NUMPY_TYPES[column.type]
+    return np.frombuffer(column.buffers()[1] or b"", kind, len(column), column.offset * kind.itemsize)
 
 
 def _ids(column: pa.Array) -> list[RecordId]:
@@ -146,7 +192,7 @@ def _text(value: bytes) -> str:
 
 def _vector_arrays(name: str, column: VectorColumn) -> dict[str, pa.Array]:
     if isinstance(column, DenseColumn):
-        flat = pa.array(np.ascontiguousarray(column.values).reshape(-1))
+        flat = number_array(column.values)
         mask = None if column.present is None else pa.array(~column.present)
         return {f"dense:{name}": pa.FixedSizeListArray.from_arrays(flat, column.values.shape[1], mask=mask)}
     if isinstance(column, SparseColumn):
@@ -159,7 +205,7 @@ def _vector_arrays(name: str, column: VectorColumn) -> dict[str, pa.Array]:
 
 def _joined(items: Sequence[Numbers | None], element_type: type) -> pa.Array:
     found = [item.reshape(-1) for item in items if item is not None]
-    return pa.array(np.concatenate(found or [np.zeros(0)]).astype(element_type, copy=False))
+    return number_array(np.concatenate(found or [np.zeros(0)]).astype(element_type, copy=False))
 
 
 def _matrices(items: Sequence[Numbers | None]) -> pa.Array:
@@ -167,7 +213,7 @@ def _matrices(items: Sequence[Numbers | None]) -> pa.Array:
     found = [item for item in items if item is not None and len(item)]
     count, width = sum(map(len, found)), found[0].shape[1] if found else 0
     offsets = np.arange(count + 1, dtype=np.int64) * width
-    return pa.LargeListArray.from_arrays(pa.array(offsets), _joined(items, np.float32))
+    return pa.LargeListArray.from_arrays(number_array(offsets), _joined(items, np.float32))
 
 
 def _lists(items: Sequence[Numbers | None], children: pa.Array) -> pa.LargeListArray:
@@ -175,7 +221,7 @@ def _lists(items: Sequence[Numbers | None], children: pa.Array) -> pa.LargeListA
     offsets = np.zeros(len(items) + 1, dtype=np.int64)
     np.cumsum([0 if item is None else len(item) for item in items], out=offsets[1:])
     absent = np.fromiter((item is None for item in items), dtype=np.bool_, count=len(items))
-    return pa.LargeListArray.from_arrays(pa.array(offsets), children, mask=pa.array(absent))
+    return pa.LargeListArray.from_arrays(number_array(offsets), children, mask=pa.array(absent))
 
 
 def _vector_columns(table: pa.RecordBatch) -> dict[str, VectorColumn]:
@@ -195,7 +241,7 @@ def _vector_columns(table: pa.RecordBatch) -> dict[str, VectorColumn]:
 
 def _dense_column(array: pa.FixedSizeListArray) -> DenseColumn:
     dimension = array.type.list_size
-    flat = array.values.to_numpy(zero_copy_only=False)
+    flat = numbers_of(array.values)
     values = flat[array.offset * dimension : (array.offset + len(array)) * dimension].reshape(len(array), dimension)
     present = None if array.null_count == 0 else ~array.is_null().to_numpy(zero_copy_only=False)
     return DenseColumn(values, present)
@@ -205,11 +251,11 @@ def _split(array: pa.LargeListArray) -> tuple[Numbers | None, ...]:
     """Return each list as an array of its own, views of the Arrow memory; lists of lists as matrices."""
     children = array.values
     if pa.types.is_large_list(children.type):
-        bounds = children.offsets.to_numpy()
+        bounds = numbers_of(children.offsets)
         width = int(bounds[1] - bounds[0]) if len(children) else 0
-        values = children.values.to_numpy()[bounds[0] : bounds[-1]].reshape(len(children), width)
+        values = numbers_of(children.values)[bounds[0] : bounds[-1]].reshape(len(children), width)
     else:
-        values = children.to_numpy()
-    offsets = array.offsets.to_numpy()
+        values = numbers_of(children)
+    offsets = numbers_of(array.offsets)
     absent = array.is_null().to_numpy(zero_copy_only=False)
     return tuple(None if absent[row] else values[offsets[row] : offsets[row + 1]] for row in range(len(array)))

@@ -41,9 +41,13 @@ LENGTH_TOLERANCE = 1e-6
 
 def digest_ids(ids: Iterable[RecordId]) -> str:
     """Return a digest of ids in order, as hex; each id is length-prefixed, so no two lists of ids share a text."""
+    return digest_texts(id_text(record_id).encode("utf-8", "surrogatepass") for record_id in ids)
+
+
+def digest_texts(texts: Iterable[bytes]) -> str:
+    """Return what `digest_ids` returns, of the texts of `records.id_text` in UTF-8 with surrogates passed."""
     total = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for record_id in ids:
-        text = id_text(record_id).encode("utf-8", "surrogatepass")
+    for text in texts:
         total.update(len(text).to_bytes(4, "big") + text)
     return total.hexdigest()
 

@@ -34,10 +34,10 @@ from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.context import MigrationContext, Openers, context_of, open_migration
 from rag_migration_pipeline.steps.manifest import proven_keys
-from rag_migration_pipeline.steps.pending import Pending, read_pending
 from rag_migration_pipeline.steps.planning import is_finished
 from rag_migration_pipeline.steps.report import Report, prove_collection
 from rag_migration_pipeline.steps.syncing import plan_changes
+from rag_migration_pipeline.steps.task import task_size
 from rag_migration_pipeline.steps.watching import find_changes, note_watermark
 from rag_migration_pipeline.stopping import StopRequest
 from rag_migration_pipeline.stores.capabilities import Capabilities
@@ -312,14 +312,8 @@ def refuse_one_process(*stores: Capabilities) -> None:
 def _sizes(context: MigrationContext) -> dict[str, int]:
     """Return how many records are to be carried, of each range that is not proven."""
     done = set(proven_keys(context.state, context.manifest))
-    sizes = {}
-    for entry in context.manifest.ranges:
-        if entry.key not in done:
-            pending = read_pending(context.state, entry.key, context.manifest.generation)
-            is_partial = pending is not None and context.state.receipt(entry.key).exists()
-            pending = pending or Pending()
-            sizes[entry.key] = len(pending.load) + len(pending.changed) if is_partial else entry.count
-    return sizes
+    waiting = (entry for entry in context.manifest.ranges if entry.key not in done)
+    return {entry.key: task_size(context.state, context.manifest, entry) for entry in waiting}
 
 
 def _ranges_of(context: MigrationContext, waiting: Mapping[str, int]) -> dict[str, RangeRecord]:

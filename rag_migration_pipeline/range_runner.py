@@ -28,7 +28,7 @@ from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.context import MigrationContext, Openers, open_migration
 from rag_migration_pipeline.steps.load import FailedBatch
 from rag_migration_pipeline.steps.range import RangeOptions, migrate_range
-from rag_migration_pipeline.steps.task import open_task
+from rag_migration_pipeline.steps.task import task_size
 from rag_migration_pipeline.stopping import StopRequest
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.rate_limits import Pace, RateLimitedStore
@@ -124,8 +124,8 @@ class RangeRunner:
 
     def _run(self, key: str) -> RangeResult:
         begun = time.monotonic()
-        task = open_task(self._context.state, self._context.manifest, key)
-        records = len(task.record_range.ids)
+        manifest = self._context.manifest
+        records = task_size(self._context.state, manifest, manifest.entry(key))
         self._emit(RangeStarted(self._context.migration.name, key, records, -(-records // self._context.page_count)))
         failures: list[FailedBatch] = []
         options = RangeOptions(

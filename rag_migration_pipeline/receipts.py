@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rag_migration_pipeline.arrow import reading_errors
+from rag_migration_pipeline.arrow import binary_array, digest_array, number_array, numbers_of, reading_errors
 from rag_migration_pipeline.digests import (
     DIGEST_BYTES,
     SKETCH_WIDTH,
@@ -170,7 +170,7 @@ def read_receipt(path: Path) -> Receipt:
         if kind == "vector":
             vectors[name] = table[label].to_pylist()
         elif kind == "sketch":
-            flat = table[label].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            flat = numbers_of(table[label].combine_chunks().flatten())
             sketches[name] = flat.reshape(-1, SKETCH_WIDTH)
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     ids_digest = metadata.pop(_IDS_DIGEST, "")
@@ -206,15 +206,14 @@ def is_receipt_of(path: Path, ids_digest: str) -> bool:
 def _to_table(receipt: Receipt) -> pa.Table:
     pairs = zip(receipt.ids, receipt.source_ids, strict=True)
     arrays: dict[str, pa.Array] = {
-        "id": pa.array([_bytes(i) for i in receipt.ids], pa.large_binary()),
-        "source_id": pa.array([None if a == b else _bytes(b) for a, b in pairs], pa.large_binary()),
-        "content": pa.array(receipt.contents, pa.binary(DIGEST_BYTES)),
+        "id": binary_array(map(_bytes, receipt.ids)),
+        "source_id": binary_array(None if a == b else _bytes(b) for a, b in pairs),
+        "content": digest_array(receipt.contents),
     }
     for name, digests in receipt.vectors.items():
-        arrays[f"vector:{name}"] = pa.array(digests, pa.binary(DIGEST_BYTES))
+        arrays[f"vector:{name}"] = digest_array(digests)
     for name, sketches in receipt.sketches.items():
-        flat = pa.array(np.ascontiguousarray(sketches).reshape(-1))
-        arrays[f"sketch:{name}"] = pa.FixedSizeListArray.from_arrays(flat, SKETCH_WIDTH)
+        arrays[f"sketch:{name}"] = pa.FixedSizeListArray.from_arrays(number_array(sketches), SKETCH_WIDTH)
     metadata = {_IDS_DIGEST: receipt.ids_digest, **{name: str(value) for name, value in receipt.counts.items()}}
     return pa.table(arrays).replace_schema_metadata(metadata)
 

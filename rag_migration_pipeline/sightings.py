@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rag_migration_pipeline.arrow import reading_errors, text_array, texts_of
-from rag_migration_pipeline.digests import DIGEST_BYTES, digest_contents
+from rag_migration_pipeline.arrow import digest_array, number_array, numbers_of, reading_errors, text_array, texts_of
+from rag_migration_pipeline.digests import digest_contents
 from rag_migration_pipeline.records import RecordBatch, RecordId, id_from_text, id_text
 from rag_migration_pipeline.state import write_atomically
 
@@ -132,8 +132,8 @@ def write_sightings(path: Path, seen: Sightings) -> None:
     columns = {
         "id": text_array(map(id_text, seen.ids)),
         "source_id": text_array(originals),
-        "content": pa.array(seen.contents, pa.binary(DIGEST_BYTES)),
-        "fate": pa.array(seen.fates, pa.int8()),
+        "content": digest_array(seen.contents),
+        "fate": number_array(seen.fates),
     }
     table = pa.table(columns)
 
@@ -154,7 +154,7 @@ def read_sightings(path: Path) -> Sightings | None:
         return None
     with reading_errors(path), pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
-        fates = table["fate"].to_numpy().astype(np.int8)  # a copy, off the file
+        fates = numbers_of(table["fate"].combine_chunks()).astype(np.int8)  # a copy, off the file
     ids = [id_from_text(text) for text in texts_of(table["id"]) if text is not None]
     originals = [None if text is None else id_from_text(text) for text in texts_of(table["source_id"])]
     source_ids = [ids[row] if original is None else original for row, original in enumerate(originals)]

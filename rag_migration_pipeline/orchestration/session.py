@@ -54,6 +54,7 @@ def _open(context: ExecutionContext, declaration: MigrationDeclaration, *, plan:
     if not plan:
         open_manifest(state, migration)  # before any store is touched
     source = getattr(resources, declaration.source).open_source()
+    source.begin_reading()
     source.spec(migration.source_collection)  # a missing source is told before a target folder is made
     target = getattr(resources, declaration.target).open_target()
     emit = partial(_emit, context.log)

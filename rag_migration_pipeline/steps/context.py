@@ -123,6 +123,7 @@ def open_migration(
         if not plan:
             open_manifest(state, migration)  # before any store is touched
         source = stack.enter_context(openers.source(migration.source))
+        source.begin_reading()
         source.spec(migration.source_collection)  # a missing source is told before a target folder is made
         target = stack.enter_context(openers.target(migration.target))
         manifest = (

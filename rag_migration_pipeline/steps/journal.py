@@ -72,7 +72,8 @@ class Journal:
 
     def settle(self, proven: Iterable[RecordId]) -> None:
         """Forget what the receipt says now; ids that it does not claim stay."""
-        _store(self._path, _read(self._path) - set(proven))
+        left = _read_texts(self._path).difference(map(id_text, proven))
+        _store(self._path, set(map(id_from_text, left)))
 
 
 def noted_ids(state: StateFolder) -> set[RecordId]:
@@ -127,6 +128,10 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _read(path: Path) -> set[RecordId]:
+    return set(map(id_from_text, _read_texts(path)))
+
+
+def _read_texts(path: Path) -> set[str]:
     if not path.exists():
         return set()
     with staging_errors(path):
@@ -141,4 +146,4 @@ def _read(path: Path) -> set[RecordId]:
                 times.subtract(said["refused"])
         except (ValueError, KeyError, TypeError) as error:
             raise damaged(path, f"{type(error).__name__}: {error}", _IF_DAMAGED) from error
-    return {id_from_text(text) for text, count in times.items() if count > 0}
+    return {text for text, count in times.items() if count > 0}

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from pydantic import ValidationError as PydanticValidationError
 
 from rag_migration_pipeline.arrow import reading_errors, text_array
-from rag_migration_pipeline.digests import digest_ids
+from rag_migration_pipeline.digests import digest_ids, digest_texts
 from rag_migration_pipeline.errors import (
     CollectionExistsError,
     ManifestError,
@@ -193,7 +193,7 @@ def read_left_ids(state: StateFolder, manifest: Manifest) -> list[RecordId]:
 
 def _read_ids(path: Path) -> list[RecordId]:
     with reading_errors(path):
-        return _ids(pq.read_table(path))
+        return _ids(_id_texts(pq.read_table(path)))
 
 
 def read_range_ids(state: StateFolder, manifest: Manifest, key: str) -> RecordRange:
@@ -205,19 +205,25 @@ def read_range_ids(state: StateFolder, manifest: Manifest, key: str) -> RecordRa
     entry = manifest.entry(key)
     path = state.ids(manifest.generation)
     with reading_errors(path):
-        ids = _ids(pq.ParquetFile(path).read_row_group(entry.ordinal))
-    if digest_ids(ids) != entry.ids_digest:
+        texts = _id_texts(pq.ParquetFile(path).read_row_group(entry.ordinal))
+    digest = digest_texts(texts)
+    if digest != entry.ids_digest:
         raise ManifestError(
-            f"the ids of range {key} in {path} are damaged: expected digest {entry.ids_digest}, got {digest_ids(ids)}.",
+            f"the ids of range {key} in {path} are damaged: expected digest {entry.ids_digest}, got {digest}.",
             todo="Remove the migration's state folder to start afresh.",
         )
     stop = None if entry.stop is None else id_from_text(entry.stop)
     start = id_from_text(entry.start)
-    return RecordRange(entry.key, entry.ordinal, start, stop, ids, entry.offset, is_listed=entry.is_listed)
+    return RecordRange(entry.key, entry.ordinal, start, stop, _ids(texts), entry.offset, is_listed=entry.is_listed)
 
 
-def _ids(table: pa.Table) -> list[RecordId]:
-    return [id_from_text(value.decode("utf-8", "surrogatepass")) for value in table["id"].to_pylist()]
+def _id_texts(table: pa.Table) -> list[bytes]:
+    texts: list[bytes] = table["id"].to_pylist()
+    return texts
+
+
+def _ids(texts: Iterable[bytes]) -> list[RecordId]:
+    return [id_from_text(text.decode("utf-8", "surrogatepass")) for text in texts]
 
 
 def proven_keys(state: StateFolder, manifest: Manifest) -> list[str]:

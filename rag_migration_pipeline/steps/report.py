@@ -244,6 +244,7 @@ def _make_report(
     if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
         found, stale = _find_extra(context, outside, account, is_odd=is_odd)
         findings = total_findings([findings, found])
+    context.source.begin_reading()  # its count is that of now
     return Report(
         migration=context.migration.name,
         identity=context.manifest.identity,

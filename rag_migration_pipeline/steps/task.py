@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from rag_migration_pipeline.records import RecordRange
 from rag_migration_pipeline.sightings import read_sightings
 from rag_migration_pipeline.state import StateFolder
-from rag_migration_pipeline.steps.manifest import Manifest, read_range_ids
+from rag_migration_pipeline.steps.manifest import Manifest, RangeEntry, read_range_ids
 from rag_migration_pipeline.steps.pending import Pending, read_pending
 from rag_migration_pipeline.steps.repairs import Repairs, read_repairs
 
@@ -34,6 +34,13 @@ class RangeTask:
     def key(self) -> str:
         """The range's key."""
         return self.record_range.key
+
+
+def task_size(state: StateFolder, manifest: Manifest, entry: RangeEntry) -> int:
+    """Return how many records `open_task` would find in a range, without reading their ids."""
+    pending = read_pending(state, entry.key, manifest.generation)
+    is_partial = pending is not None and state.receipt(entry.key).exists()
+    return len(pending.load) + len(pending.changed) if pending is not None and is_partial else entry.count
 
 
 def open_task(state: StateFolder, manifest: Manifest, range_key: str) -> RangeTask:

@@ -30,6 +30,7 @@ def find_changes(context: MigrationContext) -> tuple[Changes, Any]:
         SourceChangedError: The source's ids do not hold still.
         SpecError: The field of the watermark has values that cannot be ordered.
     """
+    context.source.begin_reading()  # what was written while earlier ranges were carried is to be found
     options = context.migration.options
     if options.detect is not Detect.WATERMARK or options.watermark is None:
         return detect_changes(context, options.detect), None

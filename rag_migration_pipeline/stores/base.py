@@ -138,6 +138,13 @@ class VectorStore(ABC):
 
     # -- reading ----------------------------------------------------------------------------------------------
 
+    def begin_reading(self) -> None:  # noqa: B027 - a hook: most stores' reads see everything at no cost
+        """Let later reads see what was acknowledged before this call, or through this store.
+
+        What others write after it they may miss, until it is called again. Without it every read sees every
+        acknowledged write, for which a store may have to wait each time.
+        """
+
     def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:  # noqa: ARG002 - a hook
         """Return the store's own query for records of which all parts of a filter hold.
 

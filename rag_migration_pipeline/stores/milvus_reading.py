@@ -5,7 +5,8 @@ holds (``milvus_wire.py``), whether the collection may be read (``milvus.py``).
 
 A server answers reads at a timestamp. Every reading takes a fresh one from the server (``AllocTimestamp``), so that it
 sees every write acknowledged before by anybody; the first query waits for it, up to 200 ms on 2.3.5, and the pages
-that follow do not. "Strong" would pay that for every page, and "Eventually" may miss what was just written.
+that follow do not. "Strong" would pay that for every page, and "Eventually" may miss what was just written. Whoever
+calls `begin` takes one time for all readings that follow.
 """
 
 import heapq
@@ -72,11 +73,11 @@ class Moment:
         self._state = (-1, 0)  # writes known of, time; one object, because several threads read
 
     def timestamp(self) -> int:
-        """Return the time, a later one after a write through this store; see `Reader.timestamp`."""
+        """Return the time, a later one after a write through this store; see `Reader.now`."""
         write_count, timestamp = self._state
         if write_count != self._reader.write_count:
             write_count = self._reader.write_count
-            timestamp = self._reader.timestamp()
+            timestamp = self._reader.now()
             self._state = (write_count, timestamp)
         return timestamp
 
@@ -94,6 +95,7 @@ class Reader:
         self._is_lite = connection.is_lite
         self._has_timestamps = not connection.is_lite
         self.write_count = 0
+        self._moment: Moment | None = None
 
     def count(self, collection: str, where: str | None = None) -> int:
         """Return the exact number of records; records that share a key are counted one by one."""
@@ -229,7 +231,16 @@ class Reader:
             row_bytes = max(1, answer.ByteSize() // len(ids))
             after = ids[-1]
 
+    def begin(self) -> None:
+        """Let readings that follow see what was acknowledged until now, or through the same store."""
+        self._moment = Moment(self)
+        self._moment.timestamp()
+
     def timestamp(self) -> int:
+        """Return when a reading is to be: since `begin`, if that was called, else now."""
+        return self.now() if self._moment is None else self._moment.timestamp()
+
+    def now(self) -> int:
         """Return the server's time now; 0 asks for a fresh one with each query (Strong)."""
         from pymilvus.grpc_gen import milvus_pb2
 

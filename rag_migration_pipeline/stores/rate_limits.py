@@ -231,6 +231,11 @@ class RateLimitedStore(WrapperStore):
         with self._watched():
             super().drop(collection)
 
+    def begin_reading(self) -> None:
+        """See `VectorStore.begin_reading`."""
+        with self._watched():
+            super().begin_reading()
+
     def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:
         """See `VectorStore.narrow`."""
         with self._watched():

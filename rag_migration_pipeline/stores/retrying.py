@@ -149,6 +149,10 @@ class RetryingStore(WrapperStore):
         """See `VectorStore.drop`."""
         self._repeat("drop", lambda: self.inner.drop(collection))
 
+    def begin_reading(self) -> None:
+        """See `VectorStore.begin_reading`."""
+        self._repeat("begin_reading", self.inner.begin_reading)
+
     def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:
         """See `VectorStore.narrow`."""
         return self._repeat("narrow", lambda: self.inner.narrow(collection, parts))

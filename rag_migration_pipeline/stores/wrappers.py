@@ -58,6 +58,11 @@ class WrapperStore(VectorStore):
         self.before("drop", collection)
         self.inner.drop(collection)
 
+    def begin_reading(self) -> None:
+        """See `VectorStore.begin_reading`."""
+        self.before("begin_reading", None)
+        self.inner.begin_reading()
+
     def narrow(self, collection: str, parts: Sequence[Filter]) -> Narrowing:
         """See `VectorStore.narrow`."""
         self.before("narrow", collection)

@@ -180,6 +180,21 @@ class ReadingLaws(StoreForm):
         assert [len(batch) for batch in found] == [3, 3, 3, 3]
         assert_same_records(records, joined(iter(found), scratch), scratch, capabilities)
 
+    def test_reads_since_a_moment_see_what_was_written_before_it(
+        self, store: VectorStore, scratch: CollectionSpec, capabilities: Capabilities, door: Door
+    ) -> None:
+        """Whoever begins to read sees what the store itself writes, and what others wrote until it began again."""
+        records = samples.ordinary(12, scratch, capabilities)
+        store.begin_reading()
+        assert store.count(scratch.name) == 0
+        store.upsert(scratch.name, records.slice(0, 5))
+        assert store.count(scratch.name) == 5
+        door.raw_write(scratch.name, records.slice(5, 12))
+        store.begin_reading()
+        assert store.count(scratch.name) == 12
+        assert_same_records(records, store.fetch(scratch.name, records.ids), scratch, capabilities)
+        assert_same_records(records, scanned(store, scratch), scratch, capabilities)
+
     def test_fetch_of_nothing_or_of_missing_ids_is_empty(self, store: VectorStore, filled: CollectionSpec) -> None:
         """No ids, or only ids that do not exist, give a batch of no records."""
         assert len(store.fetch(filled.name, [])) == 0

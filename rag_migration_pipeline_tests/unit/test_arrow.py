@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_migration_pipeline.arrow import from_arrow, read_batches, to_arrow, write_batches
+from rag_migration_pipeline.arrow import (
+    binary_array,
+    digest_array,
+    from_arrow,
+    number_array,
+    numbers_of,
+    read_batches,
+    to_arrow,
+    write_batches,
+)
 from rag_migration_pipeline.errors import RateLimitedError, StagingError, StoreTimeoutError, StoreUnavailableError
 from rag_migration_pipeline.records import DenseColumn, MultiColumn, RecordBatch, SparseColumn, VectorColumn
 from rag_migration_pipeline_tests.contract.samples import (
@@ -20,6 +29,31 @@ from rag_migration_pipeline_tests.contract.samples import (
     NUMERIC_EXTREMES,
 )
 from rag_migration_pipeline_tests.unit.envelope_samples import contents, ids, texts, values
+
+
+@given(st.lists(st.none() | st.binary(max_size=20), max_size=40))
+def test_a_column_of_bytes_is_the_one_that_arrow_makes(parts: list[bytes | None]) -> None:
+    column = binary_array(parts)
+    column.validate(full=True)
+    assert column.equals(pa.array(parts, pa.large_binary()))
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), max_size=40))
+def test_a_column_of_digests_is_the_one_that_arrow_makes(digests: list[bytes]) -> None:
+    column = digest_array(digests)
+    column.validate(full=True)
+    assert column.equals(pa.array(digests, pa.binary(16)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint8", "uint32", "int64"])
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_a_column_of_numbers_is_the_one_that_arrow_makes(dtype: str, rows: int) -> None:
+    values = np.asfortranarray(np.arange(3 * rows, dtype=dtype).reshape(rows, 3))
+    column = number_array(values)
+    column.validate(full=True)
+    assert column.equals(pa.array(values.reshape(-1)))
+    assert numbers_of(column).dtype == values.dtype
+    assert numbers_of(column[1:]).tolist() == values.reshape(-1)[1:].tolist()
 
 
 def assert_same(expected: RecordBatch, got: RecordBatch) -> None:
