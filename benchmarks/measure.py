@@ -52,6 +52,18 @@ class Stopwatch:
         self.copy_s = time.perf_counter() - self._begun - self.seconds.total()
         self.cpu_s = time.process_time() - self._begun_cpu
 
+    def stop_at(self, owner: type, method: str) -> None:
+        """Stop the clock when a method is called for the first time, in this process, from now on."""
+        inner = getattr(owner, method)
+
+        @functools.wraps(inner)
+        def stopping(*arguments: Any, **options: Any) -> Any:
+            if not self.copy_s:
+                self.stop()
+            return inner(*arguments, **options)
+
+        setattr(owner, method, stopping)
+
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
         """Add the block's seconds to a name."""

@@ -46,18 +46,18 @@ def prepare_steps(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Cal
 
 
 def prepare_engine(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Callable[[], int]:
-    """Return what runs a migration with the engine, on one worker."""
+    """Return what runs a migration with the engine, on one worker; the clock stops at the last acknowledgement."""
     from rag_migration_pipeline.engine import Engine
     from rag_migration_pipeline.events import publish
     from rag_migration_pipeline.spec import migration_from_spec
+    from rag_migration_pipeline.stores.retrying import RetryingStore
 
     migration = migration_from_spec(values)
     time_stores(watch)
+    watch.stop_at(RetryingStore, "finish_loading")
 
     def run() -> int:
-        outcome = Engine(migration, folder / "state", sink=publish).run()
-        watch.stop()
-        return outcome.migrated
+        return Engine(migration, folder / "state", sink=publish).run().migrated
 
     return run
 
