@@ -115,7 +115,7 @@ class MigrationOptions(BaseModel):
         max_attempts: Attempts per request (under Dagster: per step of a range), the first included; also
             ``max_retries``.
         retry_delay_s: Seconds before the second attempt; also ``retry_delay``.
-        retry_backoff: By what the wait grows from attempt to attempt (under Dagster it always doubles). All three may
+        retry_backoff: By what the wait grows from attempt to attempt. All three may
             stand together: ``retry: {max_retries: 5, delay_s: 2.0, backoff: 2.0}``.
         keep_staging: Whether staged files stay after their range is proven.
         mapping: How records change on their way: a `mapping.SchemaMapping`, or a chain of versions (``mapping/``).

@@ -67,6 +67,11 @@ class StateFolder:
         return self.root / "sync.json"
 
     @property
+    def detected(self) -> Path:
+        """What the last look at the source found, for who asked for it."""
+        return self.root / "detected.json"
+
+    @property
     def report(self) -> Path:
         """The report of the last whole-collection proof."""
         return self.root / "report.json"

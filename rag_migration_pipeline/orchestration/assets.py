@@ -17,7 +17,7 @@ from rag_migration_pipeline.orchestration.checks import evaluate_collection
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import manifest_metadata, register_partitions, report_metadata
 from rag_migration_pipeline.orchestration.ops import MigrationOps
-from rag_migration_pipeline.orchestration.session import migration_context
+from rag_migration_pipeline.orchestration.session import Planning, migration_context
 from rag_migration_pipeline.steps.manifest import manifest_fingerprint
 from rag_migration_pipeline.steps.report import prove_collection
 
@@ -34,12 +34,11 @@ def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
         kinds={"python"},
         code_version=CODE_VERSION,
         required_resource_keys=declaration.resource_keys,
-        retry_policy=declaration.retry_policy,
         pool=declaration.source_pool or declaration.pool,
     )
     def source_manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         """The source cut once into fixed half-open ranges, with count and id digest, stored with the plan."""
-        with migration_context(context, declaration, plan=True) as migration:
+        with migration_context(context, declaration, plan=Planning.IF_CHANGED) as migration:
             register_partitions(context.instance, declaration, migration.manifest)
             return dg.MaterializeResult(
                 metadata=manifest_metadata(migration.manifest),
@@ -89,7 +88,6 @@ def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition
         code_version=CODE_VERSION,
         deps=[dg.AssetDep(declaration.key("loaded_ranges"), partition_mapping=dg.AllPartitionMapping())],
         required_resource_keys=declaration.resource_keys,
-        retry_policy=declaration.retry_policy,
         pool=declaration.pool,
     )
     def target_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:

@@ -16,7 +16,6 @@ from rag_migration_pipeline.orchestration.session import dagster_failures, migra
 from rag_migration_pipeline.orchestration.staging import StagedRange
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import id_text
-from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.steps.replay import replay
 from rag_migration_pipeline.steps.rollback import RollbackReport, rollback
@@ -44,7 +43,6 @@ def build_replay_job(declaration: MigrationDeclaration) -> dg.JobDefinition:
     @dg.op(
         name=f"{declaration.name}__replay_quarantine",
         required_resource_keys=declaration.resource_keys,
-        retry_policy=declaration.retry_policy,
         pool=declaration.pool,
     )
     def replay_quarantine(context: dg.OpExecutionContext, config: ReplayConfig) -> int:
@@ -84,12 +82,11 @@ def build_rollback_job(declaration: MigrationDeclaration) -> dg.JobDefinition:
     @dg.op(
         name=f"{declaration.name}__roll_back",
         required_resource_keys=declaration.resource_keys,
-        retry_policy=declaration.retry_policy,
         pool=declaration.pool,
     )
     def roll_back(context: dg.OpExecutionContext, config: RollbackConfig) -> int:
         """Take away what the migration made, its state, and its partitions."""
-        with dagster_failures(declaration):
+        with dagster_failures(context, declaration):
             report = _roll_back(context, declaration, force=config.force)
             name = f"{declaration.name}_ranges"
             for key in context.instance.get_dynamic_partitions(name):
@@ -117,7 +114,7 @@ def build_rollback_job(declaration: MigrationDeclaration) -> dg.JobDefinition:
 
 def _roll_back(context: dg.OpExecutionContext, declaration: MigrationDeclaration, *, force: bool) -> RollbackReport:
     migration = declaration.migration(context.resources)
-    state = state_folder(getattr(context.resources, declaration.state).path(), migration.identity)
+    state = declaration.state_folder(context.resources)
     open_manifest(state, migration)  # before any store is touched
     target = getattr(context.resources, declaration.target).open_target()
     return rollback(migration, state, target, force=force)

@@ -4,11 +4,13 @@ Belongs here: names, and the way from resources to a `Migration`. Does not belon
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 
 from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.spec import Migration
+from rag_migration_pipeline.state import StateFolder, state_folder
 
 CODE_VERSION = "1"
 
@@ -58,28 +60,40 @@ class MigrationDeclaration:
         return self.target_pool or store_pool(self.target)
 
     @property
-    def retry_policy(self) -> dg.RetryPolicy:
-        """Attempts with exponential backoff (Dagster's factor is 2) and jitter."""
-        options = self.options
-        return dg.RetryPolicy(
-            max_retries=options.max_attempts - 1,
-            delay=options.retry_delay_s,
-            backoff=dg.Backoff.EXPONENTIAL,
-            jitter=dg.Jitter.PLUS_MINUS,
-        )
+    def run_key(self) -> str:
+        """Resource key of the launch's options (`run_options.RunOptions`)."""
+        return f"{self.name}_run"
 
     @property
     def resource_keys(self) -> set[str]:
         """Resources that every op of the migration needs."""
-        return {self.source, self.target, self.state}
+        return {self.source, self.target, self.state, self.run_key}
+
+    def state_folder(self, resources: object) -> StateFolder:
+        """Return the migration's state folder."""
+        return state_folder(self.state_dir(resources), self.migration(resources).identity)
+
+    def state_dir(self, resources: object) -> Path:
+        """Return the folder of all migrations' state."""
+        path: Path = getattr(resources, self.state).path()
+        return path
+
+    def options_in(self, resources: object) -> MigrationOptions:
+        """Return the options, with those of a launch."""
+        launch = getattr(resources, self.run_key, None)
+        return self.options if launch is None else launch.applied_to(self.options)
 
     def migration(self, resources: object) -> Migration:
-        """Return the migration with the settings of the resources of a run."""
+        """Return the migration with the settings of the resources of a run.
+
+        Raises:
+            SpecError: An option of the launch is wrong.
+        """
         return Migration(
             self.name,
             getattr(resources, self.source).settings(),
             self.source_collection,
             getattr(resources, self.target).settings(),
             self.target_collection,
-            self.options,
+            self.options_in(resources),
         )

@@ -12,8 +12,10 @@ from rag_migration_pipeline.orchestration.assets import build_assets
 from rag_migration_pipeline.orchestration.checks import build_checks
 from rag_migration_pipeline.orchestration.corrections import build_replay_job, build_rollback_job
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
-from rag_migration_pipeline.orchestration.jobs import build_migrate_job
+from rag_migration_pipeline.orchestration.jobs import build_round_jobs
+from rag_migration_pipeline.orchestration.looking import build_look_jobs
 from rag_migration_pipeline.orchestration.ops import build_ops
+from rag_migration_pipeline.orchestration.run_options import RunOptions
 
 
 def migration_definitions(
@@ -28,15 +30,22 @@ def migration_definitions(
     assets: list[dg.AssetsDefinition] = []
     checks: list[dg.AssetChecksDefinition] = []
     jobs: list[dg.JobDefinition] = []
+    launches: dict[str, object] = {}
     for declaration in declarations:
+        launches[declaration.run_key] = RunOptions()
         ops = build_ops(declaration)
         assets += build_assets(declaration, ops)
         checks += build_checks(declaration)
-        jobs += [build_migrate_job(declaration, ops), build_replay_job(declaration), build_rollback_job(declaration)]
+        jobs += [
+            *build_round_jobs(declaration, ops),
+            *build_look_jobs(declaration),
+            build_replay_job(declaration),
+            build_rollback_job(declaration),
+        ]
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
         jobs=jobs,
-        resources={"io_manager": dg.FilesystemIOManager(), **resources},
+        resources={"io_manager": dg.FilesystemIOManager(), **launches, **resources},
         executor=dg.in_process_executor,
     )

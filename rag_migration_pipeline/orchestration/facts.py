@@ -50,6 +50,17 @@ def manifest_metadata(manifest: Manifest) -> Mapping[str, Any]:
     }
 
 
+def retired_metadata(before: Manifest, later: Manifest, deletes: str) -> Mapping[str, Any]:
+    """Return what the UI shows of ranges that are no more, and of what became of their records."""
+    kept = {entry.key for entry in later.ranges}
+    gone = [entry.key for entry in before.ranges if entry.key not in kept]
+    if not gone or before.plan_digest != later.plan_digest:
+        return {}
+    fate = "deleted from the target" if deletes == "mirror" else "kept in the target (deletes: keep)"
+    text = f"{', '.join(gone[:100])}: the source has none of their records any more; these were {fate}"
+    return {"ranges retired": dg.MetadataValue.text(text)}
+
+
 def range_metadata(staged: StagedRange, receipt: Receipt) -> Mapping[str, Any]:
     """Return what the UI shows of a range: records, bytes, seconds per step, rate, what was left out and compared."""
     total_s = sum(staged.durations_s.values())

@@ -1,24 +1,45 @@
-"""Jobs: a whole migration in one run.
+"""Jobs that carry ranges: plan, then extract, filter, transform, load and validate each range, then the proof.
 
-Belongs here: ``<m>__migrate``, which cuts, loads what is missing, and proves. Does not belong here: the ops themselves.
+Belongs here: ``<m>__migrate``, ``<m>__sync`` and ``<m>__retry_failed``. Does not belong here: the ops (`ops`,
+`rounds`), jobs that only look (`looking`) or put right (`corrections`).
 """
 
 import dagster as dg
 
 from rag_migration_pipeline.orchestration.assets import migrate_ranges
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
-from rag_migration_pipeline.orchestration.ops import MigrationOps
+from rag_migration_pipeline.orchestration.ops import MigrationOps, Op
+from rag_migration_pipeline.orchestration.rounds import Kind, build_plan_op, build_proof_op
+
+MIGRATION_TAG = "rag_migration_pipeline/migration"
+"""Tag of every run of a migration's jobs: its name."""
+
+_DESCRIPTIONS = {
+    Kind.MIGRATE: "Cut the source, load the ranges that are not proven yet, prove the whole collection.",
+    Kind.SYNC: "Carry what changed in the source since the last proof, and only that; prove the ranges concerned. "
+    "The first time everything is carried.",
+    Kind.RETRY: "Load the ranges that failed or are missing, as they were planned; prove the whole collection.",
+}
+_ALIASES = {Kind.MIGRATE: "plan_missing", Kind.SYNC: "plan_changes", Kind.RETRY: "plan_failed"}
 
 
-def build_migrate_job(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.JobDefinition:
-    """Return the op job that does manifest, missing ranges and proof; it succeeds only if the proof ran."""
+def build_round_jobs(declaration: MigrationDeclaration, ops: MigrationOps) -> list[dg.JobDefinition]:
+    """Return the op jobs of a migration; each succeeds only if the proof ran."""
+    proof = build_proof_op(declaration)
+    return [_round_job(declaration, ops, proof, kind) for kind in Kind]
+
+
+def _round_job(declaration: MigrationDeclaration, ops: MigrationOps, proof: Op, kind: Kind) -> dg.JobDefinition:
+    plan = build_plan_op(declaration, kind)
 
     @dg.job(
-        name=f"{declaration.name}__migrate",
+        name=f"{declaration.name}__{kind.value}",
         executor_def=dg.in_process_executor,
-        description="Cut the source, load the ranges that are not proven yet, prove the whole collection.",
+        description=_DESCRIPTIONS[kind],
+        tags={MIGRATION_TAG: declaration.name},
     )
-    def migrate() -> None:
-        ops.prove.alias("prove_collection")(migrate_ranges(ops, ops.plan_missing.alias("plan_missing")()))
+    def round_job() -> None:
+        ranges, planned = plan.alias(_ALIASES[kind])()
+        proof.alias("prove_collection")(migrate_ranges(ops, ranges), planned)
 
-    return migrate
+    return round_job

@@ -15,14 +15,11 @@ import dagster as dg
 
 from rag_migration_pipeline.events import ignore_events
 from rag_migration_pipeline.filters import parse_filter
-from rag_migration_pipeline.orchestration.checks import Proof, evaluate_collection, evaluate_range
+from rag_migration_pipeline.orchestration.checks import Proof, evaluate_range
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import (
-    manifest_metadata,
     range_metadata,
     range_tags,
-    register_partitions,
-    report_metadata,
 )
 from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.orchestration.staging import (
@@ -39,8 +36,6 @@ from rag_migration_pipeline.records import RecordId, Rejection
 from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch, load_batches, pack_batch
-from rag_migration_pipeline.steps.manifest import manifest_fingerprint, proven_keys
-from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.steps.set_aside import (
     RangeQuarantine,
     refuse_rejections,
@@ -59,39 +54,33 @@ class MigrationOps:
 
     Attributes:
         plan_ranges: Dynamic output per partition key of an asset run.
-        plan_missing: Makes the manifest; dynamic output per range that has no receipt (for the job).
         extract: Range key -> staged range.
         filter: Staged range -> staged range.
         transform: Staged range -> staged range.
         load: Staged range -> staged range.
         validate: Staged range -> number of records; logs the partition's materialization and check.
         finish: Ends an asset run; nothing comes out, because the ranges were logged one by one.
-        prove: Proves the whole collection (for the job).
     """
 
     plan_ranges: Op
-    plan_missing: Op
     extract: Op
     filter: Op
     transform: Op
     load: Op
     validate: Op
     finish: Op
-    prove: Op
 
 
 def build_ops(declaration: MigrationDeclaration) -> MigrationOps:
     """Return the ops of a migration; their names start with its name, so that migrations share a location."""
     return MigrationOps(
         plan_ranges=_plan_ranges(declaration),
-        plan_missing=_plan_missing(declaration),
         extract=_range_op(declaration, "extract_range", _extract, priority=1, pool=declaration.source_pool),
         filter=_range_op(declaration, "filter_range", _filter, priority=2, pool=None),
         transform=_range_op(declaration, "transform_range", _transform, priority=3, pool=None),
         load=_range_op(declaration, "load_range", _load, priority=4, pool=declaration.pool),
         validate=_range_op(declaration, "validate_range", _validate, priority=5, pool=declaration.pool),
         finish=_finish(declaration),
-        prove=_prove(declaration),
     )
 
 
@@ -108,7 +97,6 @@ def _range_op(
     @dg.op(
         name=f"{declaration.name}__{name}",
         description=step.__doc__,
-        retry_policy=declaration.retry_policy,
         tags={"dagster/priority": str(priority)},
         pool=pool,
         required_resource_keys=declaration.resource_keys,
@@ -134,7 +122,7 @@ def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, s
         return staged.after("filter", 0.0)
     with migration_context(context, declaration) as migration:
         taken = stage_selection(migration, staged.key, parse_filter(declaration.options.filter))
-        filtered = migration.manifest.entry(staged.key).count - taken
+        filtered = staged.records - taken
     return staged.after("filter", time.perf_counter() - begun, records=taken, is_filtered=True, filtered=filtered)
 
 
@@ -205,7 +193,6 @@ def _plan_ranges(declaration: MigrationDeclaration) -> Op:
         out=dg.DynamicOut(str),
         ins={"manifest": dg.In(dg.Nothing)},
         required_resource_keys=declaration.resource_keys,
-        retry_policy=declaration.retry_policy,
     )
     def plan_ranges(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[str]]:
         """Give each partition key of this run its own chain of steps; keys of another plan are refused."""
@@ -216,34 +203,6 @@ def _plan_ranges(declaration: MigrationDeclaration) -> Op:
             yield dg.DynamicOutput(key, mapping_key=key)
 
     return plan_ranges
-
-
-def _plan_missing(declaration: MigrationDeclaration) -> Op:
-    @dg.op(
-        name=f"{declaration.name}__plan_missing",
-        out=dg.DynamicOut(str),
-        required_resource_keys=declaration.resource_keys,
-        retry_policy=declaration.retry_policy,
-    )
-    def plan_missing(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[str]]:
-        """Make or take up the manifest, and give each range without a receipt its own chain of steps."""
-        with migration_context(context, declaration, plan=True) as migration:
-            manifest = migration.manifest
-            register_partitions(context.instance, declaration, manifest)
-            context.log_event(
-                dg.AssetMaterialization(
-                    declaration.key("source_manifest"),
-                    metadata=manifest_metadata(manifest),
-                    tags={"dagster/data_version": manifest_fingerprint(manifest)},
-                )
-            )
-            done = set(proven_keys(migration.state, manifest))
-            catch_up(context, declaration, migration, done)
-        for entry in manifest.ranges:
-            if entry.key not in done:
-                yield dg.DynamicOutput(entry.key, mapping_key=entry.key)
-
-    return plan_missing
 
 
 def catch_up(
@@ -288,25 +247,3 @@ def _finish(declaration: MigrationDeclaration) -> Op:
         yield from ()
 
     return finish_ranges
-
-
-def _prove(declaration: MigrationDeclaration) -> Op:
-    @dg.op(
-        name=f"{declaration.name}__prove_collection",
-        required_resource_keys=declaration.resource_keys,
-        retry_policy=declaration.retry_policy,
-        pool=declaration.pool,
-    )
-    def prove(context: dg.OpExecutionContext, counts: list[int]) -> int:
-        """Prove the whole collection against the receipts of all ranges, and log the target collection."""
-        with migration_context(context, declaration) as migration:
-            with evaluate_collection(context, declaration) as proof:
-                report = prove_collection(migration)
-                proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
-            context.log_event(
-                dg.AssetMaterialization(declaration.key("target_collection"), metadata=report_metadata(report))
-            )
-        context.log.info("%d records loaded in this run, %d proven", sum(counts), report.written)
-        return report.written
-
-    return prove

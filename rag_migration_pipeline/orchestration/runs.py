@@ -5,6 +5,8 @@ Belongs here: what a command needs around a job. Does not belong here: the job (
 
 import os
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import psutil
@@ -23,7 +25,11 @@ _CLOCK_STEP_S = 60.0
 
 
 def run_job(
-    job: dg.JobDefinition, instance: dg.DagsterInstance, *, console_level: str = "CRITICAL"
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    *,
+    console_level: str = "CRITICAL",
+    resources: Mapping[str, Any] | None = None,
 ) -> dg.ExecuteInProcessResult:
     """Run a job in this process; a failure is in the result, not raised.
 
@@ -31,11 +37,15 @@ def run_job(
         job: The job.
         instance: Where its events go, all of them.
         console_level: What Dagster prints of them on the console; a caller with a progress bar wants nothing.
+        resources: Run configuration of resources, such as a launch's options (`run_options.RunOptions`).
     """
     return job.execute_in_process(
         instance=instance,
         raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": console_level}}}},
+        run_config={
+            "loggers": {"console": {"config": {"log_level": console_level}}},
+            **({"resources": dict(resources)} if resources else {}),
+        },
         tags={PROCESS_TAG: _process_mark()},
     )
 

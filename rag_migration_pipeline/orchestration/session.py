@@ -5,12 +5,13 @@ Belongs here: what every op does first and last. Does not belong here: what an o
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
 import dagster as dg
 
-from rag_migration_pipeline.errors import MigrationError, RateLimitedError, TryAgainError
+from rag_migration_pipeline.errors import MigrationError, TryAgainError
 from rag_migration_pipeline.events import (
     Event,
     FieldsDeprecated,
@@ -21,44 +22,63 @@ from rag_migration_pipeline.events import (
     publish,
 )
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
-from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.context import MigrationContext, context_of, take_up
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.steps.planning import make_manifest
+
+
+class Planning(StrEnum):
+    """Whether a step may make the manifest.
+
+    Attributes:
+        NEVER: There must be one.
+        ONCE: Where there is none.
+        IF_CHANGED: There as well, and where a finished migration's source has other ids now (`make_manifest`).
+    """
+
+    NEVER = "never"
+    ONCE = "once"
+    IF_CHANGED = "if changed"
+
 
 ExecutionContext = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 
 @contextmanager
 def migration_context(
-    context: ExecutionContext, declaration: MigrationDeclaration, *, plan: bool = False, alone: bool = False
+    context: ExecutionContext,
+    declaration: MigrationDeclaration,
+    *,
+    plan: Planning = Planning.NEVER,
+    alone: bool = False,
 ) -> Iterator[MigrationContext]:
     """Give the migration's context for one op; errors of ours leave as Dagster failures.
 
     Args:
         context: The op's, asset's or check's execution context.
         declaration: The migration.
-        plan: Make the manifest where there is none.
+        plan: Whether a manifest may be made.
         alone: The step inside sees to it that nobody else works on the migration; other ops may run beside each other.
     """
-    with dagster_failures(declaration):
-        migration = _open(context, declaration, plan=plan)
+    with dagster_failures(context, declaration):
+        migration = _open(context, declaration, plan)
         with nullcontext() if alone else migration.state.in_use():
             yield migration
 
 
-def _open(context: ExecutionContext, declaration: MigrationDeclaration, *, plan: bool) -> MigrationContext:
+def _open(context: ExecutionContext, declaration: MigrationDeclaration, plan: Planning) -> MigrationContext:
     resources: Any = context.resources
     migration = declaration.migration(resources)
-    state = state_folder(getattr(resources, declaration.state).path(), migration.identity)
-    if not plan:
+    state = declaration.state_folder(resources)
+    is_planned = plan is Planning.IF_CHANGED or (plan is Planning.ONCE and not state.manifest.exists())
+    if not is_planned:
         open_manifest(state, migration)  # before any store is touched
     source = getattr(resources, declaration.source).open_source()
     source.begin_reading()
     source.spec(migration.source_collection)  # a missing source is told before a target folder is made
     target = getattr(resources, declaration.target).open_target()
     emit = partial(_emit, context.log)
-    manifest = make_manifest(migration, source, target, state, emit) if plan else open_manifest(state, migration)
+    manifest = make_manifest(migration, source, target, state, emit) if is_planned else open_manifest(state, migration)
     take_up(manifest, migration, source, target, state)
     return context_of(migration, manifest, state, source, target, emit)
 
@@ -82,17 +102,22 @@ def _emit(log: Any, event: Event) -> None:
 
 
 @contextmanager
-def dagster_failures(declaration: MigrationDeclaration) -> Iterator[None]:
-    """Turn our errors into Dagster failures with metadata; only those that may pass are tried again."""
+def dagster_failures(context: ExecutionContext, declaration: MigrationDeclaration) -> Iterator[None]:
+    """Turn our errors into Dagster failures with metadata; those that may pass are tried again, as the options say.
+
+    The options of the launch count (`run_options.RunOptions`), which a policy on an op could not know.
+    """
     try:
         yield
     except MigrationError as error:
-        failure = dg.Failure(str(error), failure_metadata(error), allow_retries=isinstance(error, TryAgainError))
-        if isinstance(error, RateLimitedError) and error.retry_after_s is not None:
+        failure = dg.Failure(str(error), failure_metadata(error), allow_retries=False)
+        if isinstance(error, TryAgainError):
             failure.__cause__ = error
-            retries = declaration.options.max_attempts - 1
+            policy = declaration.options_in(context.resources).retry_policy
+            attempt = getattr(context, "op_execution_context", context).retry_number + 1
+            wait_s = policy.wait_s(attempt, error)
             # From the failure: after the last attempt Dagster shows the metadata of the cause, if that is a Failure.
-            raise dg.RetryRequested(max_retries=retries, seconds_to_wait=error.retry_after_s) from failure
+            raise dg.RetryRequested(max_retries=policy.max_attempts - 1, seconds_to_wait=wait_s) from failure
         raise failure from error
     except (dg.Failure, dg.RetryRequested):
         raise

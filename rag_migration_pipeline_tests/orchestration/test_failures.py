@@ -7,6 +7,7 @@ import pytest
 
 from rag_migration_pipeline.errors import RateLimitedError, StoreTimeoutError
 from rag_migration_pipeline.options import MigrationOptions
+from rag_migration_pipeline.orchestration.runs import run_job
 from rag_migration_pipeline_tests.orchestration.scene import (
     AWAY,
     COLLECTION,
@@ -48,8 +49,17 @@ def test_the_default_is_five_attempts(make_scene: MakeScene) -> None:
 
 
 def test_waits_grow(make_scene: MakeScene) -> None:
-    policy = make_scene(0, options={"retry_delay_s": 2.0}).declaration.retry_policy
-    assert (policy.max_retries, policy.delay, policy.backoff) == (4, 2.0, dg.Backoff.EXPONENTIAL)
+    options = {"range_count": 5, "max_attempts": 4, "retry_delay_s": 0.001, "retry_backoff": 3.0}
+    scene = make_scene(3, options=options)
+    scene.target.poison["r00001"] = AWAY
+    assert waits_s(scene.migrate()) == pytest.approx([0.001, 0.003, 0.009])
+
+
+def test_the_launch_says_how_often_and_after_how_long_is_tried_again(scene: Scene) -> None:
+    scene.target.poison["r00001"] = AWAY
+    launch = {"max_attempts": 3, "retry_delay_s": 0.002, "retry_backoff": 2.5}
+    result = run_job(scene.job, scene.instance, resources={"docs_run": {"config": launch}})
+    assert waits_s(result) == pytest.approx([0.002, 0.005])
 
 
 def test_what_cannot_get_better_is_not_tried_again(scene: Scene) -> None:

@@ -1,0 +1,186 @@
+"""Rounds: what one run of a migration plans to carry, and the proof at its end.
+
+Belongs here: the first and the last op of the jobs that carry ranges. Does not belong here: the ops in between (`ops`),
+the jobs (`jobs`), finding out what changed (``steps/watching.py``).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import dagster as dg
+
+from rag_migration_pipeline.orchestration.checks import evaluate_collection
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.facts import (
+    manifest_metadata,
+    register_partitions,
+    report_metadata,
+    retired_metadata,
+)
+from rag_migration_pipeline.orchestration.ops import Op, catch_up
+from rag_migration_pipeline.orchestration.session import Planning, dagster_failures, migration_context
+from rag_migration_pipeline.steps.changes import Changes
+from rag_migration_pipeline.steps.context import MigrationContext, context_of
+from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint, proven_keys
+from rag_migration_pipeline.steps.planning import is_finished
+from rag_migration_pipeline.steps.preview import previewed
+from rag_migration_pipeline.steps.rehearsal import rehearse
+from rag_migration_pipeline.steps.report import prove_collection
+from rag_migration_pipeline.steps.syncing import plan_changes
+from rag_migration_pipeline.steps.watching import find_changes, note_watermark
+
+
+class Kind(StrEnum):
+    """What a round carries.
+
+    Attributes:
+        MIGRATE: What is not proven; where all is and the source's ids changed, everything anew.
+        SYNC: What is not proven; where all is, what changed in the source since.
+        RETRY: What is not proven, of a migration that was begun.
+    """
+
+    MIGRATE = "migrate"
+    SYNC = "sync"
+    RETRY = "retry_failed"
+
+
+PLANNING = {Kind.MIGRATE: Planning.IF_CHANGED, Kind.SYNC: Planning.ONCE, Kind.RETRY: Planning.NEVER}
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round is about, for its proof.
+
+    Attributes:
+        keys: The ranges that it carries.
+        is_partial: Whether an earlier proof covers the others, so that they are not read back.
+        watermark: What to note as the source's newest value when the round is done, or None.
+        is_dry: Nothing is written, and nothing is to be proven.
+    """
+
+    keys: tuple[str, ...] = ()
+    is_partial: bool = False
+    watermark: Any = None
+    is_dry: bool = False
+
+
+def build_plan_op(declaration: MigrationDeclaration, kind: Kind) -> Op:
+    """Return the op that plans a round: a dynamic output per range to carry, and the round."""
+
+    @dg.op(
+        name=f"{declaration.name}__plan_{kind.value}",
+        out={"ranges": dg.DynamicOut(str), "round": dg.Out(Round)},
+        required_resource_keys=declaration.resource_keys,
+        pool=declaration.source_pool,
+    )
+    def plan_round(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[str] | dg.Output[Round]]:
+        """Find out what this run carries, and give each range its own chain of steps."""
+        planned = _planned_dry(context, declaration) or _planned(context, declaration, kind)
+        for key in planned.keys:
+            yield dg.DynamicOutput(key, mapping_key=key, output_name="ranges")
+        yield dg.Output(planned, output_name="round")
+
+    return plan_round
+
+
+def build_proof_op(declaration: MigrationDeclaration) -> Op:
+    """Return the op that proves the whole collection after a round, and logs it."""
+
+    @dg.op(
+        name=f"{declaration.name}__prove_collection",
+        required_resource_keys=declaration.resource_keys,
+        pool=declaration.pool,
+    )
+    def prove(context: dg.OpExecutionContext, counts: list[int], planned: Round) -> int:
+        """Prove the whole collection against the receipts of all ranges, and log the target collection."""
+        if planned.is_dry:
+            context.log.info("a dry run: nothing was written, and nothing is proven")
+            return 0
+        with migration_context(context, declaration) as migration:
+            with evaluate_collection(context, declaration) as proof:
+                report = prove_collection(migration, planned.keys if planned.is_partial else None)
+                proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
+            note_watermark(migration, planned.watermark)
+            context.log_event(
+                dg.AssetMaterialization(declaration.key("target_collection"), metadata=report_metadata(report))
+            )
+        context.log.info("%d records loaded in this run, %d proven", sum(counts), report.written)
+        return report.written
+
+    return prove
+
+
+def _planned_dry(context: dg.OpExecutionContext, declaration: MigrationDeclaration) -> Round | None:
+    """Rehearse where the launch asks for it, and say what would happen."""
+    with dagster_failures(context, declaration):
+        migration = declaration.migration(context.resources)
+        if not migration.options.dry_run:
+            return None
+        with previewed(migration, declaration.state_dir(context.resources)) as preview:
+            preview.plan.refuse()
+            found = rehearse(preview)
+        context.add_output_metadata(
+            {
+                "records that would be written": found.passed,
+                "records filtered out": found.filtered,
+                "records that would stay as the target has them": found.skipped,
+                "records that would be set aside": found.rejected,
+                "reasons": dg.MetadataValue.text("; ".join(item.reason for item in found.rejections[:10]) or "none"),
+            },
+            output_name="round",
+        )
+        return Round(is_dry=True)
+
+
+def _planned(context: dg.OpExecutionContext, declaration: MigrationDeclaration, kind: Kind) -> Round:
+    with migration_context(context, declaration, plan=PLANNING[kind]) as migration:
+        changes: Changes | None = None
+        later, watermark = migration, None
+        is_partial = kind is Kind.SYNC and is_finished(migration.state, migration.manifest)
+        if is_partial:
+            changes, watermark = find_changes(migration)
+            if changes.count:
+                stores = migration.source, migration.target
+                manifest = plan_changes(migration, changes)
+                later = context_of(migration.migration, manifest, migration.state, *stores, migration.emit)
+        _show(context, declaration, migration.manifest, later, changes)
+        done = set(proven_keys(later.state, later.manifest))
+        catch_up(context, declaration, later, done)
+        keys = tuple(entry.key for entry in later.manifest.ranges if entry.key not in done)
+        return Round(keys, is_partial, watermark)
+
+
+def _show(
+    context: dg.OpExecutionContext,
+    declaration: MigrationDeclaration,
+    before: Manifest,
+    later: MigrationContext,
+    changes: Changes | None,
+) -> None:
+    """Make the instance's partitions those of the manifest, and log what was planned."""
+    register_partitions(context.instance, declaration, later.manifest)
+    found = {} if changes is None else changes_metadata(changes)
+    mirrors = later.migration.options.deletes.value
+    metadata = {**manifest_metadata(later.manifest), **found, **retired_metadata(before, later.manifest, mirrors)}
+    context.add_output_metadata(found, output_name="round")
+    context.log_event(
+        dg.AssetMaterialization(
+            declaration.key("source_manifest"),
+            metadata=metadata,
+            tags={"dagster/data_version": manifest_fingerprint(later.manifest)},
+        )
+    )
+
+
+def changes_metadata(changes: Changes) -> dict[str, Any]:
+    """Return what the UI shows of what changed in a source."""
+    concerned = sorted({*changes.changed, *changes.gone})
+    return {
+        "records added": len(changes.added),
+        "records changed": sum(map(len, changes.changed.values())),
+        "records gone": sum(map(len, changes.gone.values())) if changes.is_listed else "not looked for",
+        "records compared": changes.compared,
+        "ranges with changes": dg.MetadataValue.text(", ".join(concerned[:100]) or "none"),
+    }
