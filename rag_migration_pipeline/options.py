@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from rag_migration_pipeline.automation_options import AutomationOptions
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.nodes import as_dict, has_uuid
 from rag_migration_pipeline.mapping import AnyMapping, SchemaMapping
@@ -99,8 +100,8 @@ class _Retry(BaseModel):
     backoff: float | None = Field(default=None, ge=1)
 
 
-class MigrationOptions(BaseModel):
-    """What a migration does, apart from where it reads and writes.
+class MigrationOptions(AutomationOptions):
+    """What a migration does, apart from where it reads and writes; see `AutomationOptions` for when it does so.
 
     Attributes:
         filter: Which records to take, in the filter language or its short text (``filters/``); None takes all. A text
@@ -252,6 +253,7 @@ class MigrationOptions(BaseModel):
             yield Problem(("ids",), "the mapping sets the id too; set it in one place")
         if (self.detect is Detect.WATERMARK) != (self.watermark is not None):
             yield Problem(("watermark",), "a field, if and only if detect is watermark", is_missing=True)
+        yield from self.watch_problems(self.watermark)
         for name, sources in shared_names(self.vectors).items():
             yield Problem(("vectors", sources[-1]), f"{' and '.join(map(repr, sources))} would both become {name!r}")
 

@@ -12,13 +12,14 @@ from typing import Literal
 Kind = Literal["text", "integer", "number", "switch", "choice", "yaml"]
 """``number`` and ``yaml`` are texts that are read as YAML values; ``@FILE`` reads them from a file."""
 
-WHERE, WHAT, TARGET, RUNNING, SYNC, FAILURES = (
+WHERE, WHAT, TARGET, RUNNING, SYNC, FAILURES, DAGSTER = (
     "Where from and where to",
     "What travels, and how it changes",
     "What the target becomes",
     "How it runs",
     "Syncing",
     "Failures and conflicts",
+    "By itself, in Dagster",
 )
 
 
@@ -145,4 +146,9 @@ TABLE: tuple[Entry, ...] = (
         aliases=("retry_delay",),
     ),
     _entry("retry_backoff", "number", FAILURES, "By what the wait grows from attempt to attempt."),
+    _entry("schedule", "text", DAGSTER, "When it is synced, as cron has it: '0 2 * * *'.", metavar="CRON"),
+    _entry("timezone", "text", DAGSTER, "Time zone of the schedule.", metavar="ZONE"),
+    _entry("watch", "yaml", DAGSTER, "Sync when the source changes: {every_s: 60, by: count|ids|watermark}."),
+    _entry("notify", "yaml", DAGSTER, "Who is told of failures: [{to: log}, {to: 'https://..', secret_env: ..}]."),
+    _entry("max_lag_s", "number", DAGSTER, "Seconds after which the last proof is too old."),
 )

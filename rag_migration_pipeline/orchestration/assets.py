@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from rag_migration_pipeline.orchestration.automation import freshness_of
 from rag_migration_pipeline.orchestration.checks import evaluate_collection
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import manifest_metadata, register_partitions, report_metadata
@@ -86,6 +87,7 @@ def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition
         group_name=declaration.name,
         kinds={"python"},
         code_version=CODE_VERSION,
+        freshness_policy=freshness_of(declaration),
         deps=[dg.AssetDep(declaration.key("loaded_ranges"), partition_mapping=dg.AllPartitionMapping())],
         required_resource_keys=declaration.resource_keys,
         pool=declaration.pool,

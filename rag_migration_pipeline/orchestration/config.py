@@ -16,6 +16,7 @@ import dagster as dg
 from rag_migration_pipeline.config_files import read_config
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.locators import SECRETS, STORE_OPTIONS, Locator, Role, mask_url, parse_locator
+from rag_migration_pipeline.orchestration.automation import schedule_problem
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration, store_pool
 from rag_migration_pipeline.orchestration.resources import (
     ChromaResource,
@@ -24,7 +25,7 @@ from rag_migration_pipeline.orchestration.resources import (
     QdrantResource,
     VectorStoreResource,
 )
-from rag_migration_pipeline.problems import LineOf
+from rag_migration_pipeline.problems import LineOf, problems_error
 from rag_migration_pipeline.spec import one_place, options_of, spec_from_values
 from rag_migration_pipeline.stores.registry import settings_for
 
@@ -70,6 +71,8 @@ def declare(values: Any, line_of: LineOf | None = None) -> tuple[MigrationDeclar
     if not isinstance(values, Mapping):
         raise SpecError(f"expected a mapping of options, got {type(values).__name__}.", todo="See docs/migrations.md.")
     spec = spec_from_values(values, line_of)
+    if (problem := schedule_problem(spec.schedule)) is not None:
+        raise problems_error([problem], "the migration's options are wrong", line_of, "See docs/migrations.md.")
     source, target = parse_locator(spec.source, "source"), parse_locator(spec.target, "target")
     keys = f"{spec.name}_source", f"{spec.name}_target"
     declaration = MigrationDeclaration(

@@ -13,6 +13,8 @@ from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, state_folder
 
 CODE_VERSION = "1"
+MIGRATION_TAG = "rag_migration_pipeline/migration"
+"""Tag of every run of a migration's jobs: its name."""
 
 
 def store_pool(resource_key: str) -> str:

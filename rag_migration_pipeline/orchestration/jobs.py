@@ -7,12 +7,9 @@ Belongs here: ``<m>__migrate``, ``<m>__sync`` and ``<m>__retry_failed``. Does no
 import dagster as dg
 
 from rag_migration_pipeline.orchestration.assets import migrate_ranges
-from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
 from rag_migration_pipeline.orchestration.ops import MigrationOps, Op
 from rag_migration_pipeline.orchestration.rounds import Kind, build_plan_op, build_proof_op
-
-MIGRATION_TAG = "rag_migration_pipeline/migration"
-"""Tag of every run of a migration's jobs: its name."""
 
 _DESCRIPTIONS = {
     Kind.MIGRATE: "Cut the source, load the ranges that are not proven yet, prove the whole collection.",

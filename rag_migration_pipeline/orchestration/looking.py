@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from rag_migration_pipeline.errors import ManifestError, ValidationError
-from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
 from rag_migration_pipeline.orchestration.detected import note_detected
 from rag_migration_pipeline.orchestration.rounds import changes_metadata
 from rag_migration_pipeline.orchestration.session import dagster_failures, migration_context
@@ -39,7 +39,7 @@ def _job(declaration: MigrationDeclaration, name: str, op: dg.OpDefinition, desc
         name=f"{declaration.name}__{name}",
         executor_def=dg.in_process_executor,
         description=description,
-        tags={"rag_migration_pipeline/migration": declaration.name},
+        tags={MIGRATION_TAG: declaration.name},
     )
     def look_job() -> None:
         op.alias(name)()

@@ -21,7 +21,7 @@ from rag_migration_pipeline.orchestration.facts import (
 )
 from rag_migration_pipeline.orchestration.ops import Op, catch_up
 from rag_migration_pipeline.orchestration.session import Planning, dagster_failures, migration_context
-from rag_migration_pipeline.steps.changes import Changes
+from rag_migration_pipeline.steps.changes import Changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext, context_of
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint, proven_keys
 from rag_migration_pipeline.steps.planning import is_finished
@@ -145,6 +145,8 @@ def _planned(context: dg.OpExecutionContext, declaration: MigrationDeclaration, 
                 stores = migration.source, migration.target
                 manifest = plan_changes(migration, changes)
                 later = context_of(migration.migration, manifest, migration.state, *stores, migration.emit)
+        elif migration.migration.options.watermark is not None and not proven_keys(migration.state, migration.manifest):
+            watermark = newest_value(migration, migration.migration.options.watermark)  # before anything is read
         _show(context, declaration, migration.manifest, later, changes)
         done = set(proven_keys(later.state, later.manifest))
         catch_up(context, declaration, later, done)

@@ -92,7 +92,7 @@ def make_manifest(
         if stored is not None and not fresh and not is_finished(state, stored):
             return _announce(stored, migration, emit, is_resumed=True)
         listing = list_selected(migration, source)
-        if stored is not None and not fresh and _has_the_same_ids(state, stored, listing.ids):
+        if stored is not None and not fresh and has_the_same_ids(state, stored, listing.ids):
             return _announce(stored, migration, emit, is_resumed=True)
         manifest = _plan_and_store(migration, source, target, state, listing, stored)
     return _announce(manifest, migration, emit, is_resumed=False)
@@ -358,7 +358,7 @@ def _cut(
     )
 
 
-def _has_the_same_ids(state: StateFolder, manifest: Manifest, ids: Sequence[RecordId]) -> bool:
+def has_the_same_ids(state: StateFolder, manifest: Manifest, ids: Sequence[RecordId]) -> bool:
     """Return whether a manifest is of these ids, in whatever order."""
     if manifest.ids_digest == digest_ids(ids):
         return True

@@ -13,7 +13,7 @@ from typing import Any
 
 from rag_migration_pipeline.options import Deletes, Detect
 from rag_migration_pipeline.payloads import decode, encode
-from rag_migration_pipeline.state import damaged, read_facts, write_atomically
+from rag_migration_pipeline.state import StateFolder, damaged, read_facts, write_atomically
 from rag_migration_pipeline.steps.changes import Changes, detect_by_watermark, detect_changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext
 
@@ -34,7 +34,7 @@ def find_changes(context: MigrationContext) -> tuple[Changes, Any]:
     options = context.migration.options
     if options.detect is not Detect.WATERMARK or options.watermark is None:
         return detect_changes(context, options.detect), None
-    last = _noted(context, options.watermark)
+    last = noted_watermark(context.state, options.watermark)
     if last is None:
         newest = newest_value(context, options.watermark)  # first: what comes later is found again the next time
         return detect_changes(context, Detect.PAYLOAD), newest
@@ -54,9 +54,13 @@ def note_watermark(context: MigrationContext, value: Any) -> None:
         write_atomically(context.state.sync, lambda path: _put(path, text))
 
 
-def _noted(context: MigrationContext, name: str) -> Any:
-    """Return the watermark of the last run, or None where there is none for that field."""
-    path = context.state.sync
+def noted_watermark(state: StateFolder, name: str) -> Any:
+    """Return the watermark of the last run, or None where there is none for that field.
+
+    Raises:
+        StateError: The file is damaged.
+    """
+    path = state.sync
     if not path.exists():
         return None
     todo = "Remove it and run again: without a watermark all records are looked at."

@@ -39,7 +39,7 @@ def contents(scene: Scene) -> dict[RecordId, tuple[Mapping[str, Any], str | None
     }
 
 
-def change(scene: Scene, number: int, **payload: Any) -> None:
+def change(scene: Scene, number: int, /, **payload: Any) -> None:
     """Give a record of the source another payload."""
     with scene.source.inner.open(create=False) as store:
         one = records(1, number)
