@@ -98,6 +98,7 @@ def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition
             with evaluate_collection(context.op_execution_context, declaration) as proof:
                 report = prove_collection(migration)
                 proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
-            return dg.MaterializeResult(metadata=report_metadata(report))
+                proof.page = migration.state.report_page
+            return dg.MaterializeResult(metadata=report_metadata(report, migration.state))
 
     return target_collection

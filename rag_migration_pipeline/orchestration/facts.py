@@ -4,6 +4,7 @@ Belongs here: turning manifests, receipts and reports into Dagster's values. Doe
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,9 +12,13 @@ import dagster as dg
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.staging import StagedRange
 from rag_migration_pipeline.receipts import Receipt
+from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint
 from rag_migration_pipeline.steps.plan_view import verdict_table
 from rag_migration_pipeline.steps.report import Report
+
+PAGE = "integrity report"
+"""Name of the metadata entry that leads to the page of a proof."""
 
 
 def register_partitions(instance: dg.DagsterInstance, declaration: MigrationDeclaration, manifest: Manifest) -> None:
@@ -84,9 +89,15 @@ def range_tags(
     }
 
 
-def report_metadata(report: Report) -> Mapping[str, Any]:
+def page_metadata(page: Path | str | None) -> dict[str, dg.MetadataValue]:
+    """Return where the page of a proof of the whole lies, on the host that made it; nothing where there is none."""
+    return {PAGE: dg.MetadataValue.path(str(Path(page).absolute()))} if page else {}
+
+
+def report_metadata(report: Report, state: StateFolder) -> Mapping[str, Any]:
     """Return what the UI shows of a proven collection."""
     return {
+        **page_metadata(state.report_page),
         "dagster/row_count": report.target_count,
         "proven": report.is_proven,
         "records compared": report.findings.compared,

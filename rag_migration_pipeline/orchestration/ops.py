@@ -303,8 +303,11 @@ def _prove(declaration: MigrationDeclaration) -> Op:
             with evaluate_collection(context, declaration) as proof:
                 report = prove_collection(migration)
                 proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
+                proof.page = migration.state.report_page
             context.log_event(
-                dg.AssetMaterialization(declaration.key("target_collection"), metadata=report_metadata(report))
+                dg.AssetMaterialization(
+                    declaration.key("target_collection"), metadata=report_metadata(report, migration.state)
+                )
             )
         context.log.info("%d records loaded in this run, %d proven", sum(counts), report.written)
         return report.written
