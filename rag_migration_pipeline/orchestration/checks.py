@@ -17,7 +17,7 @@ import dagster as dg
 from rag_migration_pipeline.errors import RecordRejectedError, ValidationError
 from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
-from rag_migration_pipeline.orchestration.facts import page_metadata
+from rag_migration_pipeline.orchestration.facts import page_metadata, range_timings
 from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.steps.report import compare_with_receipt, prove_collection
@@ -173,7 +173,8 @@ def _collection_check(declaration: MigrationDeclaration) -> dg.AssetChecksDefini
     def collection_identical(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with migration_context(context, declaration) as migration:
             try:
-                report = prove_collection(migration)
+                timings = range_timings(context.instance, declaration, migration.manifest)
+                report = prove_collection(migration, timings=timings)
             except (ValidationError, RecordRejectedError) as error:
                 return _failed(error)
             page = page_metadata(migration.state.report_page)

@@ -21,6 +21,7 @@ from rag_migration_pipeline.orchestration.facts import (
     manifest_metadata,
     range_metadata,
     range_tags,
+    range_timings,
     register_partitions,
     report_metadata,
 )
@@ -124,7 +125,9 @@ def _extract(context: dg.OpExecutionContext, declaration: MigrationDeclaration, 
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
         records, size_bytes = stage_extract(migration, key)
-    return StagedRange(key, records, size_bytes=size_bytes).after("extract", time.perf_counter() - begun)
+    return StagedRange(key, records, extracted=records, size_bytes=size_bytes).after(
+        "extract", time.perf_counter() - begun
+    )
 
 
 def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
@@ -301,7 +304,8 @@ def _prove(declaration: MigrationDeclaration) -> Op:
         """Prove the whole collection against the receipts of all ranges, and log the target collection."""
         with migration_context(context, declaration) as migration:
             with evaluate_collection(context, declaration) as proof:
-                report = prove_collection(migration)
+                timings = range_timings(context.instance, declaration, migration.manifest)
+                report = prove_collection(migration, timings=timings)
                 proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
                 proof.page = migration.state.report_page
             context.log_event(

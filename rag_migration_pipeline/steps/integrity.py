@@ -47,7 +47,7 @@ class Timing:
     """How long a range took when it was carried last.
 
     Attributes:
-        records: Records that were to be carried then; fewer than the range has where a part was done again.
+        records: Records that were read then; fewer than the range has where a part was done again.
     """
 
     records: int
