@@ -40,9 +40,10 @@ p{margin:.5rem 0;overflow-wrap:anywhere}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;min-width:100%}
 caption{text-align:left;color:var(--faint);padding:.25rem 0}
-th,td{border:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-th{background:var(--head);font-weight:600;overflow-wrap:normal}
-.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+th,td{border:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top}
+td,tbody th{overflow-wrap:anywhere;min-width:6.5rem}
+th{background:var(--head);font-weight:600}
+td.n{min-width:0;text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 """.strip()
 
 _RANGE_COLUMNS = (
@@ -68,7 +69,7 @@ def page_of(report: Report) -> Iterator[str]:
     )
     level, sentence = judgement(report)
     yield f'<p class="verdict {level}">{_text(sentence)}</p>\n'
-    yield f'<p class="faint">Proven at {_time(report)}, validation {_text(report.validation)}.</p>\n'
+    yield f'<p class="faint">Made at {_time(report)}, validation {_text(report.validation)}.</p>\n'
     yield from (f"<p>{_text(note)}</p>\n" for note in report.notes)
     for heading, pieces in (
         ("Counts", _counts(report)),
@@ -191,7 +192,7 @@ def _quarantine(report: Report) -> Iterator[str]:
 def _made(report: Report) -> Iterator[str]:
     maker = report.maker
     rows = (
-        ("proven at", report.proven_at.isoformat(timespec="seconds")),
+        ("made at", report.proven_at.isoformat(timespec="seconds")),
         ("user", maker.user),
         ("host", maker.host),
         ("source", maker.source),

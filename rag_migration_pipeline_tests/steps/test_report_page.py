@@ -97,7 +97,7 @@ def test_it_says_who_when_and_with_which_versions(world: World, monkeypatch: pyt
     assert origin["rag_migration_pipeline"] == facts["maker"]["versions"]["rag_migration_pipeline"] == __version__
     assert re.fullmatch(r"3\.\d+\.\d+\S*", origin["python"])
     assert (origin["source"], origin["target"]) == (world.source.address, world.target.address)
-    assert facts["proven_at"].startswith(origin["proven at"].partition("+")[0])
+    assert facts["proven_at"].startswith(origin["made at"].partition("+")[0])
 
 
 def test_a_user_without_a_name_is_told_by_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
