@@ -33,6 +33,7 @@ from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.context import MigrationContext, Openers, context_of, open_migration
+from rag_migration_pipeline.steps.integrity import Timing
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.planning import is_finished
 from rag_migration_pipeline.steps.report import Report, prove_collection
@@ -245,7 +246,8 @@ class Engine:
 
     def _prove(self, context: MigrationContext, only: Sequence[str] | None) -> None:
         try:
-            self._outcome.report = prove_collection(context, only)
+            timings = {key: Timing(*facts) for key, facts in self._ledger.timings().items()}
+            self._outcome.report = prove_collection(context, only, timings)
         except ValidationError as error:
             self._outcome.contradiction, self._outcome.report = error, error.report
         except RecordRejectedError as error:

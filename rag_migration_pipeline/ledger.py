@@ -60,6 +60,8 @@ class RangeRecord:
         written: Records of it that are in the target, as its receipt says.
         digest: Of what the target was expected to hold; see `receipts.Receipt.digest`.
         attempts: How often it was begun.
+        duration_s: Seconds of the last attempt.
+        carried: Records that were to be carried in that time; fewer than it has where a part was done again.
         errors: Why it failed, the latest last.
     """
 
@@ -72,6 +74,7 @@ class RangeRecord:
     digest: str = ""
     attempts: int = 0
     duration_s: float = 0.0
+    carried: int = 0
     errors: list[str] = field(default_factory=list)
 
 
@@ -131,6 +134,9 @@ class Ledger(Protocol):
 
     def attempts(self, key: str) -> int:
         """Return how often a range was begun."""
+
+    def timings(self) -> dict[str, tuple[int, float]]:
+        """Return records and seconds of each range's last attempt, where they were noted."""
 
     def end(self, state: RunState, report: Mapping[str, Any] | None = None) -> None:
         """End the run; nobody holds the ledger then."""
@@ -209,7 +215,7 @@ class JsonLedger:
                 earlier = known.get(key)
                 if earlier is not None:
                     record.attempts, record.errors = earlier.attempts, earlier.errors
-                    record.duration_s = earlier.duration_s
+                    record.duration_s, record.carried = earlier.duration_s, earlier.carried
                 contents.ranges[key] = record
             self._write()
 
@@ -236,6 +242,12 @@ class JsonLedger:
         with self._turn:
             record = self._held().ranges.get(key)
             return 0 if record is None else record.attempts
+
+    def timings(self) -> dict[str, tuple[int, float]]:
+        """See `Ledger.timings`."""
+        with self._turn:
+            ranges = self._held().ranges.items()
+            return {key: (record.carried, record.duration_s) for key, record in ranges if record.duration_s}
 
     def end(self, state: RunState, report: Mapping[str, Any] | None = None) -> None:
         """See `Ledger.end`."""

@@ -144,6 +144,7 @@ class RangeRunner:
             **{name: receipt.counts.get(name, 0) for name in ("written", "filtered", "skipped", "rejected")},
             "digest": receipt.digest,
             "duration_s": round(time.monotonic() - begun, 3),
+            "carried": records,
         }
         return RangeResult(key, records, failed, tuple(map(_batch_text, failures)), facts=facts)
 
@@ -167,7 +168,7 @@ class RangeRunner:
         text = f"range {key}: {type(error).__name__}: {error}"
         if not isinstance(error, MigrationInterruptedError):
             self._emit(RangeFailed(self._context.migration.name, key, records, text))
-        facts: dict[str, object] = {"duration_s": round(duration_s, 3)}
+        facts: dict[str, object] = {"duration_s": round(duration_s, 3), "carried": records}
         errors = (*map(_batch_text, failures), text)
         is_written = isinstance(error, RecordRejectedError) and not failures  # those within were, and stay
         return RangeResult(key, records, 0 if is_written else records, errors, error, is_fatal, facts)

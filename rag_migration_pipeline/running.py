@@ -123,6 +123,7 @@ def _result_of(migration: Migration, state: StateFolder, outcome: Outcome, start
         "identity": migration.identity,
         "state_folder": str(state.root),
         "report": str(state.report) if report is not None else None,
+        "report_page": str(state.report_page) if report is not None else None,
         "notes": list(report.notes) if report is not None else [],
         "left_over": report.left_over if report is not None else 0,
         "not_read_again": report.unread if report is not None else 0,

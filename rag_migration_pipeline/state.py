@@ -16,6 +16,7 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               overwritten_unkept                   records of others may have been overwritten without
                               staging/<range key>/          Arrow files between steps; removed when proven
                               report.json                   the last whole-collection proof
+                              report.html                   the same, as a page for people
                               ledger.json                   how far a run without Dagster is, for people
                               sync.json                     the watermark of the last sync
 """
@@ -75,6 +76,11 @@ class StateFolder:
     def report(self) -> Path:
         """The report of the last whole-collection proof."""
         return self.root / "report.json"
+
+    @property
+    def report_page(self) -> Path:
+        """The same report as a page for people."""
+        return self.root / "report.html"
 
     def ids(self, generation: int) -> Path:
         """The source ids of a manifest generation."""

@@ -118,6 +118,7 @@ def result_table(result: MigrationResult, name: str) -> Table:
         "filtered": "filtered out",
         "left_over": "left over",
         "quarantine_file": "quarantine",
+        "report_page": "integrity report",
         "checkpoint_file": "ledger",
         "changes": "changes",
     }

@@ -16,7 +16,12 @@ import dagster as dg
 from rag_migration_pipeline.orchestration.automation import freshness_of
 from rag_migration_pipeline.orchestration.checks import evaluate_collection
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
-from rag_migration_pipeline.orchestration.facts import manifest_metadata, register_partitions, report_metadata
+from rag_migration_pipeline.orchestration.facts import (
+    manifest_metadata,
+    range_timings,
+    register_partitions,
+    report_metadata,
+)
 from rag_migration_pipeline.orchestration.ops import MigrationOps
 from rag_migration_pipeline.orchestration.session import Planning, migration_context
 from rag_migration_pipeline.steps.manifest import manifest_fingerprint
@@ -96,8 +101,10 @@ def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition
         """The whole target collection, compared record by record with what all ranges wrote."""
         with migration_context(context, declaration) as migration:
             with evaluate_collection(context.op_execution_context, declaration) as proof:
-                report = prove_collection(migration)
+                timings = range_timings(context.instance, declaration, migration.manifest)
+                report = prove_collection(migration, timings=timings)
                 proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
-            return dg.MaterializeResult(metadata=report_metadata(report))
+                proof.page = migration.state.report_page
+            return dg.MaterializeResult(metadata=report_metadata(report, migration.state))
 
     return target_collection

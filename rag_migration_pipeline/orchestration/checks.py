@@ -17,6 +17,7 @@ import dagster as dg
 from rag_migration_pipeline.errors import RecordRejectedError, ValidationError
 from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.facts import page_metadata, range_timings
 from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.steps.report import compare_with_receipt, prove_collection
@@ -32,10 +33,12 @@ class Proof:
     Attributes:
         rejected: Records that were set aside.
         where: Their quarantine file or folder.
+        page: The page of the proof of the whole; None for a range.
     """
 
     rejected: int = 0
     where: Path | None = None
+    page: Path | None = None
 
     @property
     def severity(self) -> dg.AssetCheckSeverity:
@@ -55,8 +58,13 @@ class Proof:
             self.where = self.where or where
 
     def result(self) -> dg.AssetCheckResult:
-        """Return the result of a check that was run by hand and found nothing different."""
-        return dg.AssetCheckResult(passed=not self.rejected, severity=self.severity, description=self.description)
+        """Return the result of a check that found nothing different."""
+        return dg.AssetCheckResult(
+            passed=not self.rejected,
+            severity=self.severity,
+            description=self.description[:1_000],
+            metadata=page_metadata(self.page),
+        )
 
 
 @contextmanager
@@ -81,18 +89,20 @@ def _evaluated(
     proof = Proof()
     try:
         yield proof
-    except ValidationError as error:
-        _log(context, declaration, asset, name, key, passed=False, description=error.what)
-        for contradicted in getattr(error.report, "contradicted", ()):
-            _log(context, declaration, "loaded_ranges", RANGE_CHECK, contradicted, passed=False, description=error.what)
-        raise
-    except RecordRejectedError as error:
-        _log(context, declaration, asset, name, key, passed=False, description=error.what)
+    except (ValidationError, RecordRejectedError) as error:
+        _log(context, declaration, asset, name, key, _failed(error))
+        if isinstance(error, ValidationError):
+            for contradicted in getattr(error.report, "contradicted", ()):
+                _log(context, declaration, "loaded_ranges", RANGE_CHECK, contradicted, _failed(error))
         raise
     if is_claimed:
-        is_whole = not proof.rejected
-        said, severity = proof.description, proof.severity
-        _log(context, declaration, asset, name, key, passed=is_whole, description=said, severity=severity)
+        _log(context, declaration, asset, name, key, proof.result())
+
+
+def _failed(error: ValidationError | RecordRejectedError) -> dg.AssetCheckResult:
+    """Return the result of a check that an error ended; it leads to the page of the proof, where one was made."""
+    page = page_metadata(error.facts.get("report_page"))
+    return dg.AssetCheckResult(passed=False, description=error.what[:1_000], metadata=page)
 
 
 def _log(
@@ -101,18 +111,16 @@ def _log(
     asset: str,
     name: str,
     key: str | None,
-    *,
-    passed: bool,
-    description: str,
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    result: dg.AssetCheckResult,
 ) -> None:
     evaluation = dg.AssetCheckEvaluation(
         asset_key=declaration.key(asset),
         check_name=name,
-        passed=passed,
+        passed=result.passed,
         partition=key,
-        description=description[:1_000],
-        severity=severity,
+        description=result.description,
+        severity=result.severity,
+        metadata=result.metadata,
     )
     context.log_event(evaluation)  # type: ignore[arg-type]  # accepted since 1.8, missing from the annotation in 1.13
 
@@ -165,11 +173,14 @@ def _collection_check(declaration: MigrationDeclaration) -> dg.AssetChecksDefini
     def collection_identical(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with migration_context(context, declaration) as migration:
             try:
-                report = prove_collection(migration)
+                timings = range_timings(context.instance, declaration, migration.manifest)
+                report = prove_collection(migration, timings=timings)
             except (ValidationError, RecordRejectedError) as error:
-                return dg.AssetCheckResult(passed=False, description=error.what[:1_000])
+                return _failed(error)
+            page = page_metadata(migration.state.report_page)
             if not report.is_proven:
-                return dg.AssetCheckResult(passed=False, description=report.findings.summary())
-            return Proof(report.rejected, migration.state.quarantines(migration.manifest.plan_digest)).result()
+                return dg.AssetCheckResult(passed=False, description=report.findings.summary(), metadata=page)
+            quarantine = migration.state.quarantines(migration.manifest.plan_digest)
+            return Proof(report.rejected, quarantine, migration.state.report_page).result()
 
     return collection_identical

@@ -4,6 +4,7 @@ Belongs here: turning manifests, receipts and reports into Dagster's values. Doe
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,9 +12,17 @@ import dagster as dg
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.staging import StagedRange
 from rag_migration_pipeline.receipts import Receipt
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.steps.integrity import Timing
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint
 from rag_migration_pipeline.steps.plan_view import verdict_table
 from rag_migration_pipeline.steps.report import Report
+
+PAGE = "integrity report"
+"""Name of the metadata entry that leads to the page of a proof."""
+
+_READ, _SECONDS = "records read", " seconds"
+_PAGE_COUNT = 1_000
 
 
 def register_partitions(instance: dg.DagsterInstance, declaration: MigrationDeclaration, manifest: Manifest) -> None:
@@ -68,13 +77,45 @@ def range_metadata(staged: StagedRange, receipt: Receipt) -> Mapping[str, Any]:
         "dagster/row_count": len(receipt),
         "dagster/size_bytes": staged.size_bytes,
         "records": len(receipt),
+        _READ: staged.extracted,
         "records per second": round(len(receipt) / total_s, 1) if total_s else 0.0,
-        **{f"{step} seconds": round(duration_s, 4) for step, duration_s in staged.durations_s.items()},
+        **{f"{step}{_SECONDS}": round(duration_s, 4) for step, duration_s in staged.durations_s.items()},
         "filtered out": receipt.counts.get("filtered", 0),
         "skipped": receipt.counts.get("skipped", 0),
         "rejected": receipt.counts.get("rejected", 0),
         "records compared": receipt.counts.get("compared", 0),
     }
+
+
+def range_timings(
+    instance: dg.DagsterInstance, declaration: MigrationDeclaration, manifest: Manifest
+) -> dict[str, Timing]:
+    """Return how long the ranges took when they were carried last, as their materializations say.
+
+    Only the latest events are looked at, twice as many as there are ranges: what was carried longer ago goes untold.
+    """
+    wanted = {entry.key for entry in manifest.ranges}
+    found: dict[str, Timing] = {}
+    left, cursor = 2 * len(wanted), None
+    while wanted and left > 0:
+        page = instance.fetch_materializations(
+            declaration.key("loaded_ranges"), limit=min(left, _PAGE_COUNT), cursor=cursor
+        )
+        for record in page.records:
+            event = record.asset_materialization
+            if event is not None and record.partition_key in wanted:
+                wanted.remove(record.partition_key)
+                found[record.partition_key] = _timing(event.metadata)
+        left, cursor = (left - len(page.records), page.cursor) if page.has_more else (0, None)
+    return found
+
+
+def _timing(metadata: Mapping[str, dg.MetadataValue]) -> Timing:
+    """Return what the metadata of a range say; those that a kill prevented say no seconds."""
+    seconds = [item.value for name, item in metadata.items() if name.endswith(_SECONDS)]
+    read = metadata.get(_READ)
+    number = read.value if read is not None else 0
+    return Timing(int(str(number)), round(sum(float(str(value)) for value in seconds), 4))
 
 
 def range_tags(
@@ -95,9 +136,15 @@ def range_tags(
     }
 
 
-def report_metadata(report: Report) -> Mapping[str, Any]:
+def page_metadata(page: Path | str | None) -> dict[str, dg.MetadataValue]:
+    """Return where the page of a proof of the whole lies, on the host that made it; nothing where there is none."""
+    return {PAGE: dg.MetadataValue.path(str(Path(page).absolute()))} if page else {}
+
+
+def report_metadata(report: Report, state: StateFolder) -> Mapping[str, Any]:
     """Return what the UI shows of a proven collection."""
     return {
+        **page_metadata(state.report_page),
         "dagster/row_count": report.target_count,
         "proven": report.is_proven,
         "records compared": report.findings.compared,

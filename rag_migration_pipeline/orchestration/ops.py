@@ -112,7 +112,9 @@ def _extract(context: dg.OpExecutionContext, declaration: MigrationDeclaration, 
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
         records, size_bytes = stage_extract(migration, key)
-    return StagedRange(key, records, size_bytes=size_bytes).after("extract", time.perf_counter() - begun)
+    return StagedRange(key, records, extracted=records, size_bytes=size_bytes).after(
+        "extract", time.perf_counter() - begun
+    )
 
 
 def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:

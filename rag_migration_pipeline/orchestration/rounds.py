@@ -15,6 +15,7 @@ from rag_migration_pipeline.orchestration.checks import evaluate_collection
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import (
     manifest_metadata,
+    range_timings,
     register_partitions,
     report_metadata,
     retired_metadata,
@@ -100,11 +101,16 @@ def build_proof_op(declaration: MigrationDeclaration) -> Op:
             return 0
         with migration_context(context, declaration) as migration:
             with evaluate_collection(context, declaration) as proof:
-                report = prove_collection(migration, planned.keys if planned.is_partial else None)
+                timings = range_timings(context.instance, declaration, migration.manifest)
+                only = planned.keys if planned.is_partial else None
+                report = prove_collection(migration, only, timings=timings)
                 proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
+                proof.page = migration.state.report_page
             note_watermark(migration, planned.watermark)
             context.log_event(
-                dg.AssetMaterialization(declaration.key("target_collection"), metadata=report_metadata(report))
+                dg.AssetMaterialization(
+                    declaration.key("target_collection"), metadata=report_metadata(report, migration.state)
+                )
             )
         context.log.info("%d records loaded in this run, %d proven", sum(counts), report.written)
         return report.written

@@ -22,6 +22,7 @@ from rag_migration_pipeline.events import (
     publish,
 )
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.facts import page_metadata
 from rag_migration_pipeline.steps.context import MigrationContext, context_of, take_up
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.steps.planning import make_manifest
@@ -136,5 +137,8 @@ def failure_metadata(error: MigrationError) -> dict[str, dg.MetadataValue]:
     if error.todo:
         metadata["what to do"] = dg.MetadataValue.text(error.todo)
     for name, value in error.facts.items():
-        metadata[name] = dg.MetadataValue.text(str(value)[:2_000])
+        if name == "report_page":
+            metadata |= page_metadata(value)
+        else:
+            metadata[name] = dg.MetadataValue.text(str(value)[:2_000])
     return metadata

@@ -32,6 +32,7 @@ class StagedRange:
 
     Attributes:
         records: Records that the step before passed on.
+        extracted: Records that were read from the source.
         filtered: Records that the filter left out.
         rejected: Records that the steps before the load set aside.
         is_filtered: Whether a row selection lies beside the extract.
@@ -42,6 +43,7 @@ class StagedRange:
 
     key: str
     records: int
+    extracted: int = 0
     filtered: int = 0
     rejected: int = 0
     is_filtered: bool = False

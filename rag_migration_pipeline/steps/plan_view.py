@@ -142,12 +142,12 @@ class MigrationPlan:
         from rich.text import Text
 
         table = Table(*COLUMNS, title=f"plan of {self.migration}", title_justify="left")
-        for row in _rows(self.verdicts):
+        for row in verdict_rows(self.verdicts):
             table.add_row(*map(Text, row))
         console = Console(width=width, no_color=True, highlight=False, force_terminal=False)
         with console.capture() as captured:
             for name, text in self.summary():
-                console.print(Text(f"{name}: {_plain(text)}"))
+                console.print(Text(f"{name}: {plain_line(text)}"))
             console.print(table)
         return captured.get()
 
@@ -180,11 +180,11 @@ def vector_line(vector: VectorSpec) -> str:
 def verdict_table(verdicts: tuple[Verdict, ...]) -> str:
     """Return verdicts as a Markdown table."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in _rows(verdicts)]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in verdict_rows(verdicts)]
     return "\n".join(lines)
 
 
-def _rows(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str, str, str]]:
+def verdict_rows(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the cells of each verdict, the worst first; of very many exact ones only the first."""
     worst_first = sorted(verdicts, key=lambda verdict: _ORDER.index(verdict.level))
     for verdict in worst_first[:_SHOWN_ROWS]:
@@ -192,17 +192,17 @@ def _rows(verdicts: tuple[Verdict, ...]) -> Iterator[tuple[str, str, str, str]]:
         if verdict.level is Level.LOSSY:
             consent = f" (consent: {verdict.consent})" if verdict.consent else " (needs consent)"
         cells = verdict.subject, f"{verdict.level}{consent}", verdict.how, verdict.reason
-        yield tuple(map(_plain, cells))  # type: ignore[misc]
+        yield tuple(map(plain_line, cells))  # type: ignore[misc]
     if len(verdicts) > _SHOWN_ROWS:
         yield f"{len(verdicts) - _SHOWN_ROWS} more", str(worst_first[-1].level), "", "the manifest has all of them"
 
 
-def _plain(text: str) -> str:
+def plain_line(text: str, most: int = _SHOWN_CHARACTERS) -> str:
     """Return a text that stays in its line, whatever a user's keys are."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}…"
+    return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
 def _cell(text: str) -> str:
     """Return a text for a cell of a Markdown table."""
-    return _plain(text).replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").replace("<", "&lt;")
+    return plain_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").replace("<", "&lt;")

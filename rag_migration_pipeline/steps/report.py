@@ -1,18 +1,17 @@
 """Report: proves the whole target collection against the receipts, and says so in a file.
 
-Belongs here: the proof of the whole and its report. Does not belong here: the check of a single range
-(``steps/validate.py``).
+Belongs here: the proof of the whole. Does not belong here: the check of a single range (``steps/validate.py``), what
+the report says (``steps/integrity.py``).
 """
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from rag_migration_pipeline.digests import digest_contents, digest_vectors, sketch_vectors, sketches_differ
 from rag_migration_pipeline.errors import ValidationError
@@ -22,86 +21,42 @@ from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import Metric, RecordBatch, RecordId, SparseColumn, id_text
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
+from rag_migration_pipeline.steps.integrity import (
+    NAMED,
+    RangeFacts,
+    Report,
+    Timing,
+    maker_of,
+    named_ranges,
+    quarantine_facts,
+    range_facts,
+)
 from rag_migration_pipeline.steps.journal import Journal, noted_ids, settle_generations
 from rag_migration_pipeline.steps.manifest import read_left_ids
+from rag_migration_pipeline.steps.plan_view import plan_of
+from rag_migration_pipeline.steps.report_page import write_page
 from rag_migration_pipeline.steps.rollback import written_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
 
-NAMED = 1_000
-"""Most ids of each kind that a report names; the counts are always complete."""
+__all__ = ["Report", "compare_with_receipt", "prove_collection"]
 
 _HIDDEN = "hidden"
+_UNTIMED: Mapping[str, Timing] = {}
 
 
-@dataclass(frozen=True)
-class Report:
-    """What the proof of a whole collection found.
-
-    Attributes:
-        planned: Records of the source that the filter might take when the manifest was made.
-        written: Records that the ranges wrote.
-        filtered: Planned records that the filter left out; those that a pushed-down filter left out were not planned.
-        skipped: Records that stayed as the target had them.
-        rejected: Records that were set aside, within the error budget; they are in the quarantine files.
-        left_over: Records that earlier generations wrote and that the source lost or the filter no longer takes.
-        target_count: Records in the target now.
-        source_count: Records in the source now; another number than ``planned`` is told, not a failure.
-        is_proven: Every record was read back and nothing is missing, extra or changed.
-        rejections: Id text and reason of the records that were set aside, at most `NAMED`.
-        target_collection: The target collection, under the name that it has there.
-        contradicted: Keys of the ranges in which something is missing or changed; their receipts are withdrawn.
-        notes: What the proof does not contradict and a user of the target should know, one sentence each.
-        generation: The manifest's; -1 in reports of versions before it was noted.
-        unread: Written records that were not read again, because an earlier proof covers them.
-    """
-
-    migration: str
-    identity: str
-    plan: str
-    proven_at: datetime
-    ranges: int
-    planned: int
-    written: int
-    filtered: int
-    skipped: int
-    rejected: int
-    left_over: int
-    target_count: int
-    source_count: int
-    validation: str
-    is_proven: bool
-    findings: Findings
-    rejections: Mapping[str, str] = field(default_factory=dict)
-    target_collection: str = ""
-    contradicted: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    generation: int = -1
-    unread: int = 0
-
-    def to_json(self) -> bytes:
-        """Return the report as indented JSON, with at most `NAMED` ids of each kind."""
-        facts = asdict(self)
-        found = self.findings
-        facts["findings"] = {
-            "compared": found.compared,
-            "missing": len(found.missing),
-            "extra": len(found.extra),
-            "changed": len(found.changed),
-            "missing_ids": found.missing[:NAMED],
-            "extra_ids": found.extra[:NAMED],
-            "changed_ids": dict(list(found.changed.items())[:NAMED]),
-        }
-        return orjson.dumps(facts, option=orjson.OPT_INDENT_2)
-
-
-def prove_collection(context: MigrationContext, only: Collection[str] | None = None) -> Report:
+def prove_collection(
+    context: MigrationContext, only: Collection[str] | None = None, timings: Mapping[str, Timing] = _UNTIMED
+) -> Report:
     """Finish loading, read the whole target back range by range, compare it with the receipts, and store the report.
+
+    The report is stored as a page for people first, then as JSON, whose existence says that the proof was made.
 
     Args:
         context: The migration, all ranges of which are proven.
         only: The ranges to read back, where an earlier proof covers the others; None reads all, and so does a target
             that holds another number of records than it should.
+        timings: How long ranges took, by key, where somebody noted it.
 
     Raises:
         ManifestError: Ranges have no receipt yet; names them.
@@ -114,11 +69,12 @@ def prove_collection(context: MigrationContext, only: Collection[str] | None = N
     if only is not None and not _adds_up(context, outside):
         only = None
     account = QuarantineAccount(context)
-    read = _read_back(context, only, outside, account)
+    read = _read_back(context, only, outside, account, timings)
     report = _make_report(context, read, outside, account)
     for key in read.contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
         Journal(context.state, key).withdraw_receipt()
+    write_atomically(context.state.report_page, lambda path: write_page(path, report))
     write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
     context.emit(CollectionProven(context.migration.name, report.written, report.is_proven))
     if not report.findings.is_clean:
@@ -127,6 +83,7 @@ def prove_collection(context: MigrationContext, only: Collection[str] | None = N
             f"{context.migration.name!r} wrote: {report.findings.summary()}.",
             todo=_todo(context, report),
             report=report,
+            report_page=str(context.state.report_page),
         )
     account.refuse_over_budget()
     settle_generations(context.state, context.manifest.plan_digest)
@@ -143,16 +100,22 @@ class _ReadBack:
         findings: Of the ranges that were read back.
         contradicted: Keys of the ranges in which something differs.
         unread: Records of the other ranges.
+        ranges: What is known of each range.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[Findings] = field(default_factory=list)
     contradicted: list[str] = field(default_factory=list)
     unread: int = 0
+    ranges: list[RangeFacts] = field(default_factory=list)
 
 
 def _read_back(
-    context: MigrationContext, only: Collection[str] | None, outside: set[RecordId], account: QuarantineAccount
+    context: MigrationContext,
+    only: Collection[str] | None,
+    outside: set[RecordId],
+    account: QuarantineAccount,
+    timings: Mapping[str, Timing],
 ) -> _ReadBack:
     """Go through the ranges; ids that a receipt claims are taken out of those outside."""
     read = _ReadBack()
@@ -163,6 +126,7 @@ def _read_back(
         outside.difference_update(receipt.ids)
         read.counts.update(receipt.counts)
         read.counts[_HIDDEN] += _count_hidden(context, receipt)
+        found: Findings | None = None
         if only is not None and entry.key not in only:
             read.unread += len(receipt)
         elif context.migration.options.validate_target is Validation.FULL:
@@ -170,12 +134,13 @@ def _read_back(
             read.findings.append(found)
             if not found.is_clean:
                 read.contradicted.append(entry.key)
+        read.ranges.append(range_facts(entry.key, entry.count, receipt.counts, found, timings.get(entry.key)))
     return read
 
 
 def _todo(context: MigrationContext, report: Report) -> str:
     """Return what helps: loading ranges again puts right what is missing or changed, not what is extra."""
-    todo = f"The report {context.state.report} names all of them."
+    todo = f"The report {context.state.report} names them; {context.state.report_page.name} beside it is for reading."
     if report.contradicted:
         shown = ", ".join(report.contradicted[:10])
         todo += f" Run the job {report.migration}__migrate, or launch the partitions {shown}: it loads them again."
@@ -244,6 +209,7 @@ def _make_report(
     if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
         found, stale = _find_extra(context, outside, account, is_odd=is_odd)
         findings = total_findings([findings, found])
+    unclean = [item for item in read.findings if not item.is_clean]
     context.source.begin_reading()  # its count is that of now
     return Report(
         migration=context.migration.name,
@@ -268,6 +234,11 @@ def _make_report(
         notes=_notes(context, counts[_HIDDEN]),
         generation=context.manifest.generation,
         unread=read.unread,
+        quarantine=quarantine_facts(account.rejections, str(context.state.quarantines(context.manifest.plan_digest))),
+        range_facts=tuple(read.ranges),
+        range_of=named_ranges([*zip(read.contradicted, unclean, strict=True)]),
+        migration_plan=plan_of(context.migration, context.manifest),
+        maker=maker_of(context.migration),
     )
 
 

@@ -227,6 +227,7 @@ class QuarantineAccount:
                 todo=what_to_do(self._context, self._keys[0]),
                 rejections=tuple(self.rejections),
                 quarantine=str(self._context.state.quarantine(self._keys[0]).parent),
+                report_page=str(self._context.state.report_page),
             )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from datetime import UTC
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ def test_a_result_has_what_users_know(migrator: VectorStoreMigrator) -> None:
     assert result.metadata["total_batches"] >= 2
     assert result.metadata["quarantine_file"] is None
     assert Path(result.metadata["checkpoint_file"]).exists()
+    assert Path(result.metadata["report"]).name == "report.json"
+    assert Path(result.metadata["report_page"]) == Path(result.metadata["report"]).with_suffix(".html")
+    assert Path(result.metadata["report_page"]).exists()
     assert result.metadata["rates"]["records_per_second"] > 0
     assert json.loads(json.dumps(result.to_dict()))["success_rate"] == 100.0
     assert result.to_pandas().loc[0, "vectors_migrated"] == COUNT // 4
@@ -201,6 +205,9 @@ def test_a_contradiction_carries_the_result(source: StoreService, memory: Memory
     result = caught.value.result
     assert isinstance(result, MigrationResult)
     assert (result.success, result.metadata["validated"]) == (False, False)
+    page = Path(result.metadata["report_page"]).read_text(encoding="utf-8")
+    assert all(escape(record_id) in page for record_id in caught.value.report.findings.missing)
+    assert "Contradicted: 1 missing" in page
     assert isinstance(caught.value, MigrationError)
 
 

@@ -65,5 +65,5 @@ def test_the_key_is_nowhere(place: Place, server: QdrantDouble, monkeypatch: pyt
     refused = place.run(*pair, "--conflict", "overwrite", QDRANT_API_KEY=KEY + "-wrong")
     assert (refused.code, KEY in refused.out + refused.err) == (1, False), refused.err
     written = [path for path in place.root.rglob("*") if path.is_file() and path != Path(key)]
-    assert any(path.name == "ledger.json" for path in written)
+    assert {"ledger.json", "report.json", "report.html"} <= {path.name for path in written}
     assert [path for path in written if KEY.encode() in path.read_bytes()] == []

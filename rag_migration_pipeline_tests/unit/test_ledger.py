@@ -115,6 +115,30 @@ def test_the_next_run_keeps_what_is_known_of_attempts_and_errors(begun: JsonLedg
     assert ranges["def456_0"]["attempts"] == 0
 
 
+def test_seconds_of_an_earlier_run_are_told_with_the_records_of_that_run(begun: JsonLedger, path: Path) -> None:
+    begun.note("abc123_0", duration_s=1.5, carried=7)
+    begun.end(RunState.DONE)
+    again = JsonLedger(path)
+    again.begin(HEAD)
+    again.plan("abc123", {"abc123_0": RangeRecord(records=10), "abc123_1": RangeRecord(records=10)})
+    assert again.timings() == {"abc123_0": (7, 1.5)}
+    again.end(RunState.DONE)
+
+
+def test_a_ledger_of_before_carried_records_were_noted_is_read(begun: JsonLedger, path: Path) -> None:
+    begun.note("abc123_0", duration_s=1.5)
+    begun.end(RunState.DONE)
+    facts = facts_in(path)
+    for item in facts["ranges"].values():
+        del item["carried"]
+    path.write_bytes(orjson.dumps(facts))
+    again = JsonLedger(path)
+    again.begin(HEAD)
+    again.plan("abc123", {"abc123_0": RangeRecord(records=10)})
+    assert again.timings() == {"abc123_0": (0, 1.5)}, "how fast that was nobody knows"
+    again.end(RunState.DONE)
+
+
 def test_readers_never_see_half_a_file_while_several_threads_write(
     begun: JsonLedger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

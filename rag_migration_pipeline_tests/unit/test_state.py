@@ -119,6 +119,7 @@ def test_paths_of_generations_and_ranges_differ(tmp_path: Path) -> None:
     paths = [
         folder.manifest,
         folder.report,
+        folder.report_page,
         *(make(n) for make in (folder.ids, folder.known) for n in (0, 1)),
         *(make(k) for make in (folder.receipt, folder.staging) for k in ("aaaaaa_000000", "aaaaaa_000001")),
     ]
