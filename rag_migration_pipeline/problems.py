@@ -39,10 +39,12 @@ class Problem:
     is_form: bool = False
 
 
-def problems_error(problems: Sequence[Problem], subject: str) -> SpecError:
+def problems_error(
+    problems: Sequence[Problem], subject: str, todo: str = "See docs/mapping.md.", line_of: LineOf | None = None
+) -> SpecError:
     """Return the error that says all problems at once."""
-    said = "; ".join(_sentence(problem, None) for problem in problems)
-    return SpecError(f"{subject}: {said}.", todo="See docs/mapping.md.", problems=tuple(problems))
+    said = "; ".join(_sentence(problem, line_of) for problem in problems)
+    return SpecError(f"{subject}: {said}." if subject else f"{said}.", todo=todo, problems=tuple(problems))
 
 
 def spec_error(
