@@ -10,9 +10,7 @@ from typing import Any, Self
 
 import dagster as dg
 from dagster.components.component.component import ComponentTypeSpec
-from pydantic import BaseModel, GetJsonSchemaHandler, RootModel
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, RootModel
 
 from rag_migration_pipeline.config_files import Described, documents
 from rag_migration_pipeline.errors import SpecError
@@ -31,9 +29,9 @@ class _Attributes(RootModel[dict[str, Any]]):
     """The attributes as they stand in the file: Dagster checks their form only, `MigrationSpec` all the rest."""
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, _core: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Show tools the options of a migration, under all their names; each may be a template."""
-        schema = MigrationSpec.model_json_schema(ref_template="#/$defs/{model}")
+        schema = MigrationSpec.model_json_schema(*args, **kwargs)
         shown = schema["properties"]
         for name, option in MigrationSpec.model_fields.items():
             main = option.alias if option.alias in shown else name

@@ -52,9 +52,10 @@ def load_defs_folder(folder: Path) -> DefsFolder:
     tree = dg.ComponentTree.from_module(defs_module=_module(folder), project_root=folder.parent)
     try:
         with warnings.catch_warnings():
-            # Dagster 1.13.27 reads every defs.yaml through a function that pydantic will drop, and calls its own beta.
+            # Dagster 1.13.27 loads a folder by functions that pydantic will drop, or that are its own beta and preview.
             warnings.filterwarnings("ignore", message="`parse_obj_as` is deprecated", category=DeprecationWarning)
             warnings.simplefilter("ignore", dg.BetaWarning)
+            warnings.simplefilter("ignore", dg.PreviewWarning)
             migrations = tuple(tree.get_all_components(Migration))
             _refuse_unread(folder, {item.file for item in migrations})
             refuse_shared_names([(item.declaration.name, item.where) for item in migrations])
