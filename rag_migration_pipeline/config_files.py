@@ -94,13 +94,32 @@ def resolved(value: Any, environment: Mapping[str, str], line_of: LineOf | None 
     return changed(value, change)
 
 
-def changed(value: Any, change: Callable[[str, Place], Any], place: Place = ()) -> Any:
-    """Return a value with every text in it, keys apart, replaced by what a function of text and place makes of it."""
+def changed(value: Any, change: Callable[[str, Place], Any]) -> Any:
+    """Return a value with every text in it, keys apart, replaced by what a function of text and place makes of it.
+
+    Raises:
+        SpecError: What the function raised, of all texts together.
+    """
+    errors: list[SpecError] = []
+    made = _changed(value, change, (), errors)
+    if errors:
+        said = "; ".join(error.what.rstrip(".") for error in errors)
+        todo = " ".join(dict.fromkeys(error.todo for error in errors))
+        problems = tuple(problem for error in errors for problem in error.facts.get("problems", ()))
+        raise SpecError(f"{said}.", todo=todo, problems=problems)
+    return made
+
+
+def _changed(value: Any, change: Callable[[str, Place], Any], place: Place, errors: list[SpecError]) -> Any:
     if isinstance(value, Mapping):
-        return {key: changed(item, change, (*place, key)) for key, item in value.items()}
+        return {key: _changed(item, change, (*place, key), errors) for key, item in value.items()}
     if isinstance(value, list):
-        return [changed(item, change, (*place, position)) for position, item in enumerate(value)]
-    return change(value, place) if isinstance(value, str) else value
+        return [_changed(item, change, (*place, position), errors) for position, item in enumerate(value)]
+    try:
+        return change(value, place) if isinstance(value, str) else value
+    except SpecError as error:
+        errors.append(error)
+        return None
 
 
 def with_references(text: str, environment: Mapping[str, str], place: Place = (), line_of: LineOf | None = None) -> str:

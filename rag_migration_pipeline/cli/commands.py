@@ -19,7 +19,7 @@ from rag_migration_pipeline.cli.signatures import Request
 from rag_migration_pipeline.cli.template import component_template, template
 from rag_migration_pipeline.config_files import defs_folder
 from rag_migration_pipeline.errors import MigrationError, MigrationInterruptedError, SpecError
-from rag_migration_pipeline.locators import mask_url
+from rag_migration_pipeline.locators import has_secret, mask_url
 from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.running import (
     estimate_of_migration,
@@ -226,6 +226,10 @@ def init(request: Request, place: Path | None, *, force: bool, dagster: bool) ->
         values = yaml.safe_load(text)
         run.check(values)
         if dagster:
+            secret = [role for role in ("source", "target") if has_secret(values[role])]
+            if secret:
+                said = f"the URL of {' and '.join(secret)} carries a secret, which Dagster's UI would show."
+                raise SpecError(said, todo="Put it into the environment instead (docs/migrations.md).")
             file = (place or defs_folder() / values["name"]) / "defs.yaml"
             text = component_template(text)
         else:

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import dagster as dg
 
-from rag_migration_pipeline.config_files import DEFS_VARIABLE
+from rag_migration_pipeline.config_files import DEFS_VARIABLE, documents
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.orchestration.component import Migration
 
@@ -45,10 +45,13 @@ def load_defs_folder(folder: Path) -> DefsFolder:
         SpecError: The folder is missing, a migration in it is wrong, two have one name, or one stands in a file that
             Dagster does not read; names file and line.
     """
+    folder = folder.absolute()
     if not folder.is_dir():
         raise SpecError(f"{folder} is not a folder; {DEFS_VARIABLE} names the folder of declared migrations.")
     if not any(_files(folder, ".yaml", ".yml", ".py")):
         return DefsFolder()
+    for path in _with_migrations(folder):
+        documents(path)  # Dagster's errors about what is not YAML quote the file, in which a secret may stand
     tree = dg.ComponentTree.from_module(defs_module=_module(folder), project_root=folder.parent)
     try:
         with warnings.catch_warnings():
@@ -93,6 +96,13 @@ def _files(folder: Path, *endings: str) -> Iterator[Path]:
             yield path
 
 
+def _with_migrations(folder: Path) -> Iterator[Path]:
+    """Yield the YAML files below a folder that name the component."""
+    for path in _files(folder, ".yaml", ".yml"):
+        if _NAMES_COMPONENT.search(path.read_text(encoding="utf-8", errors="replace")):
+            yield path
+
+
 def _refuse_unread(folder: Path, read: set[Path | None]) -> None:
     """Refuse files with migrations that Dagster does not come to.
 
@@ -101,11 +111,7 @@ def _refuse_unread(folder: Path, read: set[Path | None]) -> None:
     Raises:
         SpecError: Names the files.
     """
-    unread = [
-        str(path)
-        for path in _files(folder, ".yaml", ".yml")
-        if path not in read and _NAMES_COMPONENT.search(path.read_text(encoding="utf-8", errors="replace"))
-    ]
+    unread = [str(path) for path in _with_migrations(folder) if path not in read]
     if unread:
         raise SpecError(
             f"{', '.join(unread)}: not read, though migrations stand in it.",

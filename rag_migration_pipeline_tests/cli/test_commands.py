@@ -85,6 +85,9 @@ def test_init_writes_a_component_that_dagster_loads(place: Place) -> None:
     assert (again.code, "mine/defs.yaml is there already" in again.err) == (2, True)
     assert (folder / "mine" / "defs.yaml").read_text() == text
     assert place.run("init", "elsewhere/other", "--dagster").code == 0
+    refused = place.run("init", "secret", "--dagster", "--target", "qdrant://h/docs?api_key=abc")
+    assert (refused.code, "the URL of target carries a secret" in refused.err) == (2, True)
+    assert not (place.root / "secret").exists()
     assert (place.root / "elsewhere" / "other" / "defs.yaml").exists()
 
 

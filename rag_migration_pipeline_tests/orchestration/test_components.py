@@ -161,12 +161,17 @@ def test_a_text_stays_a_text_and_a_number_may_come_from_the_environment(
         ("checkpoint_file: '{{ env.NOBODY }}'", "line 6, checkpoint_file: the environment variable NOBODY"),
         ("checkpoint_file: '{{ env(\"NOBODY\") }}'", "line 6, checkpoint_file: the environment variable NOBODY"),
         ("checkpoint_file: '{{ env.NOBODY ~ 1 }}'", "line 6, checkpoint_file: the environment variable NOBODY"),
+        (
+            "watermark: '{{ env.NOBODY }}'\ncheckpoint_file: ${NOONE}",
+            "NOBODY is not set; line 7, checkpoint_file: ",
+        ),
         ("checkpoint_file: ${NOBODY}", "line 6, checkpoint_file: the environment variable NOBODY"),
         ("checkpoint_file: '{{ nobody }}'", "line 6, checkpoint_file: the expression in double braces"),
         (
             f"checkpoint_file: '{{{{ {SECRET} ! }}}}'",
             "line 6, checkpoint_file: the expression in double braces",
         ),
+        (f'checkpoint_file: "{SECRET}', "line 6, column 40: found unexpected end of stream"),
         ("conflict: skip\nconflict: fail", "line 7 has a key that line 6 has too"),
         ("mapping:\n  transforms:\n    day: integer", "line 8, mapping.transforms.day: unknown"),
     ],
@@ -179,7 +184,7 @@ def test_what_is_wrong_is_named_with_file_and_line(
     error = refusal(file)
     assert said in error.what
     assert str(file) in error.what
-    assert error.todo or "has too" in error.what
+    assert error.todo
 
 
 @pytest.mark.parametrize(
@@ -326,6 +331,27 @@ def test_the_component_works_in_a_project_of_somebody_else() -> None:
     assert {"m_source", "two_target", "state"} <= set(merged.resources or {})
     with pytest.raises(SpecError, match="range_sise"):
         Migration.from_attributes_dict(attributes={**values, "range_sise": 1})
+
+
+@pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")  # Dagster 1.13.27 calls it
+def test_dagsters_own_loader_reads_it_in_a_project_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dg.toml").write_text('directory_type = "project"\n[project]\nroot_module = "somebodys_project"\n')
+    folder = tmp_path / "somebodys_project" / "defs" / "one"
+    folder.mkdir(parents=True)
+    for package in (folder.parent, folder.parents[1]):
+        (package / "__init__.py").touch()
+    (folder / "defs.yaml").write_text(component("name: m\nsource: memory://a\ntarget: memory://{{ env.WHERE }}"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("WHERE", "b")
+    definitions = dg.load_from_defs_folder(path_within_project=tmp_path)
+    dg.Definitions.validate_loadable(definitions)
+    assert definitions.resolve_job_def("m__migrate")
+    monkeypatch.delenv("WHERE")
+    with pytest.raises(Exception, match="Error while loading") as caught:
+        dg.load_from_defs_folder(path_within_project=tmp_path)
+    assert "line 5, target: the environment variable WHERE is not set" in str(caught.value.__cause__)
 
 
 def test_the_type_is_found_by_its_name_and_tools_see_every_option() -> None:
