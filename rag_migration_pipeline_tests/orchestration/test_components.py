@@ -364,23 +364,6 @@ def test_the_type_is_found_by_its_name_and_tools_see_every_option() -> None:
     assert schema["additionalProperties"] is False
 
 
-def test_one_function_makes_definitions_of_specs_mappings_and_several() -> None:
-    values = {"name": "m", "source": "memory://a", "target": "memory://b"}
-    two = MigrationSpec.model_validate({**values, "name": "two"})
-    make = rag_migration_pipeline.migration_definitions
-    for given, names in ((values, {"m"}), (two, {"two"}), ([values, two], {"m", "two"})):
-        definitions = make(given)
-        dg.Definitions.validate_loadable(definitions)
-        groups = {node.group_name for node in definitions.resolve_asset_graph().asset_nodes}
-        assert groups == names
-    mine = StateResource(folder="mine")
-    assert (make(two, {"state": mine}).resources or {})["state"] is mine
-    with pytest.raises(SpecError, match="another migration 'two'"):
-        make([two, {**values, "name": "two"}])
-    with pytest.raises(SpecError, match="range_sise"):
-        make({**values, "range_sise": 1})
-
-
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
