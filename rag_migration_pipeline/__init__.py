@@ -14,6 +14,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Migration": "orchestration.component",  # for Dagster: `type: rag_migration_pipeline.Migration`
+    "migration_definitions": "orchestration.factory",
     "VectorStoreMigrator": "migrator",
     "get_chromadb_service": "services",
     "get_qdrant_service": "services",

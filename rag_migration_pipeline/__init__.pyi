@@ -14,6 +14,8 @@ from rag_migration_pipeline.errors import ValidationError as ValidationError
 from rag_migration_pipeline.migrator import VectorStoreMigrator as VectorStoreMigrator
 from rag_migration_pipeline.models import MigrationEstimate as MigrationEstimate
 from rag_migration_pipeline.models import MigrationResult as MigrationResult
+from rag_migration_pipeline.orchestration.component import Migration as Migration
+from rag_migration_pipeline.orchestration.factory import migration_definitions as migration_definitions
 from rag_migration_pipeline.progress import MigrationProgress as MigrationProgress
 from rag_migration_pipeline.services import StoreService as StoreService
 from rag_migration_pipeline.services import get_chromadb_service as get_chromadb_service

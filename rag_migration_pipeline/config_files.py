@@ -1,7 +1,8 @@
 """Files that describe migrations: YAML, JSON or TOML, one migration or several, with places and references.
 
-Belongs here: reading them, ``${NAME}`` and ``${NAME:-default}``, the line of an option. Does not belong here: what the
-options mean (``spec.py``), which of several sources of options wins (``cli/``).
+Belongs here: reading them, ``${NAME}`` and ``${NAME:-default}``, the line of an option, where the folder of declared
+migrations is. Does not belong here: what the options mean (``spec.py``), which of several sources of options wins
+(``cli/``), ``{{ env.NAME }}`` (``orchestration/templates.py``).
 
 Several migrations are several YAML documents, a list, or a list under ``migrations``. A reference stands anywhere in a
 text; ``$${NAME}`` is the text ``${NAME}`` itself. Messages quote nothing of a file, because a secret may be in it.
@@ -11,7 +12,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ from typing import Any
 import yaml
 
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.problems import LineOf, Place
+from rag_migration_pipeline.problems import LineOf, Place, Problem, problems_error
+
+DEFS_VARIABLE = "RAG_MIGRATION_DEFS"
 
 _REFERENCE = re.compile(r"\$(\$\{[^}]*\})|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -57,28 +60,74 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> lis
     """
     known = os.environ if environment is None else environment
     found = []
-    for position, (raw, line_of) in enumerate(_documents(path), start=1):
+    for position, (raw, line_of) in enumerate(documents(path), start=1):
         described = Described(path, None, position, line_of)
         try:
-            values = resolved(raw, known)
+            values = resolved(raw, known, line_of)
         except SpecError as error:
             raise described.named(error) from error
         found.append(Described(path, values, position, line_of))
     return found
 
 
-def resolved(value: Any, environment: Mapping[str, str], place: Place = ()) -> Any:
+def defs_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of the migrations that Dagster loads as components.
+
+    Args:
+        environment: Where ``RAG_MIGRATION_DEFS`` may name it; the process environment by default. Without it, it is the
+            folder ``defs`` of this package.
+    """
+    named = (os.environ if environment is None else environment).get(DEFS_VARIABLE)
+    return Path(named).expanduser().absolute() if named else Path(__file__).absolute().with_name("defs")
+
+
+def resolved(value: Any, environment: Mapping[str, str], line_of: LineOf | None = None) -> Any:
     """Return a value with its references replaced; what a reference stands for is always text.
 
     Raises:
         SpecError: A reference names a variable that is not set, and gives no default.
     """
+
+    def change(text: str, place: Place) -> str:
+        return with_references(text, environment, place, line_of)
+
+    return changed(value, change)
+
+
+def changed(value: Any, change: Callable[[str, Place], Any]) -> Any:
+    """Return a value with every text in it, keys apart, replaced by what a function of text and place makes of it.
+
+    Raises:
+        SpecError: What the function raised, of all texts together.
+    """
+    errors: list[SpecError] = []
+    made = _changed(value, change, (), errors)
+    if errors:
+        said = "; ".join(error.what.rstrip(".") for error in errors)
+        todo = " ".join(dict.fromkeys(error.todo for error in errors))
+        problems = tuple(problem for error in errors for problem in error.facts.get("problems", ()))
+        raise SpecError(f"{said}.", todo=todo, problems=problems)
+    return made
+
+
+def _changed(value: Any, change: Callable[[str, Place], Any], place: Place, errors: list[SpecError]) -> Any:
     if isinstance(value, Mapping):
-        return {key: resolved(item, environment, (*place, key)) for key, item in value.items()}
+        return {key: _changed(item, change, (*place, key), errors) for key, item in value.items()}
     if isinstance(value, list):
-        return [resolved(item, environment, (*place, position)) for position, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
+        return [_changed(item, change, (*place, position), errors) for position, item in enumerate(value)]
+    try:
+        return change(value, place) if isinstance(value, str) else value
+    except SpecError as error:
+        errors.append(error)
+        return None
+
+
+def with_references(text: str, environment: Mapping[str, str], place: Place = (), line_of: LineOf | None = None) -> str:
+    """Return a text with its references replaced.
+
+    Raises:
+        SpecError: A reference names a variable that is not set, and gives no default.
+    """
 
     def replace(match: re.Match[str]) -> str:
         escaped, name, default = match.groups()
@@ -86,17 +135,31 @@ def resolved(value: Any, environment: Mapping[str, str], place: Place = ()) -> A
             return str(escaped)
         found = environment.get(name) or default
         if found is None:
-            where = ".".join(map(str, place)) or "the whole"
-            raise SpecError(
-                f"{where}: the environment variable {name} is not set.",
-                todo=f"Set it, or write ${{{name}:-default}}.",
-            )
+            raise not_set(name, f"${{{name}:-default}}", place, line_of)
         return found
 
-    return _REFERENCE.sub(replace, value)
+    return _REFERENCE.sub(replace, text)
 
 
-def _documents(path: Path) -> list[tuple[Any, LineOf | None]]:
+def not_set(name: str, with_default: str, place: Place, line_of: LineOf | None) -> SpecError:
+    """Return the error of a reference to a variable that is not set.
+
+    Args:
+        name: The variable.
+        with_default: How the reference is written with a default.
+        place: Where the reference stands.
+        line_of: Gives the line of a place in the file.
+    """
+    what = f"the environment variable {name} is not set"
+    return problems_error([Problem(place, what)], "", f"Set it, or write {with_default}.", line_of)
+
+
+def documents(path: Path) -> list[tuple[Any, LineOf | None]]:
+    """Return the migrations of a file as they stand in it, each with what gives the line of an option.
+
+    Raises:
+        SpecError: The file is missing or not of its form.
+    """
     try:
         text = path.read_bytes()
         if path.suffix == ".json":

@@ -118,7 +118,8 @@ def post(url: str, body: bytes, secret: str = "") -> None:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
             return
     except urllib.error.HTTPError as error:
-        raise OSError(f"{url.partition('?')[0]} answered {error.code}") from None
+        with error:  # an answer, whose connection is to be closed
+            raise OSError(f"{url.partition('?')[0]} answered {error.code}") from None
     except urllib.error.URLError as error:
         raise OSError(f"{url.partition('?')[0]} could not be reached: {error.reason}") from None
 

@@ -40,11 +40,11 @@ class Problem:
 
 
 def problems_error(
-    problems: Sequence[Problem], subject: str, line_of: LineOf | None = None, todo: str = "See docs/mapping.md."
+    problems: Sequence[Problem], subject: str, todo: str = "See docs/mapping.md.", line_of: LineOf | None = None
 ) -> SpecError:
     """Return the error that says all problems at once."""
     said = "; ".join(_sentence(problem, line_of) for problem in problems)
-    return SpecError(f"{subject}: {said}.", todo=todo, problems=tuple(problems))
+    return SpecError(f"{subject}: {said}." if subject else f"{said}.", todo=todo, problems=tuple(problems))
 
 
 def spec_error(

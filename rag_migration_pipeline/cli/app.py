@@ -181,13 +181,20 @@ def collections(
 @with_request
 def init(
     request: Request,
-    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("migration.yaml"),
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="By default migration.yaml; with --dagster a folder.", show_default=False),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    dagster: Annotated[
+        bool,
+        typer.Option("--dagster", help="Write a defs.yaml that Dagster loads: into its folder of declared migrations."),
+    ] = False,
 ) -> None:
     """Write a migration file with every option and what it means."""
     from rag_migration_pipeline.cli.commands import init as run
 
-    run(request, file, force=force)
+    run(request, file, force=force, dagster=dagster)
 
 
 def main() -> None:

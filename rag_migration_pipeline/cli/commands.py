@@ -16,9 +16,10 @@ from rag_migration_pipeline.cli.merging import Asked
 from rag_migration_pipeline.cli.session import Session, exit_code_of, session
 from rag_migration_pipeline.cli.showing import SHOWN, pairs_table, result_table, rows_table
 from rag_migration_pipeline.cli.signatures import Request
-from rag_migration_pipeline.cli.template import template
+from rag_migration_pipeline.cli.template import component_template, template
+from rag_migration_pipeline.config_files import defs_folder
 from rag_migration_pipeline.errors import MigrationError, MigrationInterruptedError, SpecError
-from rag_migration_pipeline.locators import mask_url
+from rag_migration_pipeline.locators import has_secret, mask_url
 from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.running import (
     estimate_of_migration,
@@ -218,15 +219,27 @@ def _vector(facts: dict[str, Any]) -> str:
     return f"{facts['name'] or '(unnamed)'}: {facts['kind']}{size}, {facts['metric']}"
 
 
-def init(request: Request, file: Path, *, force: bool) -> None:
-    """Write a commented migration file."""
+def init(request: Request, place: Path | None, *, force: bool, dagster: bool) -> None:
+    """Write a commented migration file, or the ``defs.yaml`` of a Dagster component."""
     with session(request) as run:
-        if file.exists() and not force:
-            raise SpecError(f"{file} is there already.", todo="Name another file, or use --force.")
         text = template(request.given)
-        run.check(yaml.safe_load(text))
+        values = yaml.safe_load(text)
+        run.check(values)
+        if dagster:
+            secret = [role for role in ("source", "target") if has_secret(values[role])]
+            if secret:
+                said = f"the URL of {' and '.join(secret)} carries a secret, which Dagster's UI would show."
+                raise SpecError(said, todo="Put it into the environment instead (docs/migrations.md).")
+            file = (place or defs_folder() / values["name"]) / "defs.yaml"
+            text = component_template(text)
+        else:
+            file = place or Path("migration.yaml")
+        if file.exists() and not force:
+            raise SpecError(f"{file} is there already.", todo="Name another place, or use --force.")
         try:
+            if dagster:
+                file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise SpecError(f"cannot write {file}: {error.strerror}.", todo="Name another file.") from error
+            raise SpecError(f"cannot write {file}: {error.strerror}.", todo="Name another place.") from error
         run.result({"written": str(file)}, f"wrote {file}")

@@ -1,8 +1,9 @@
-"""The commented migration file that ``init`` writes.
+"""The commented migration file that ``init`` writes, also as a Dagster component.
 
 Belongs here: its text, made of the table of options and their defaults. Does not belong here: what they mean.
 """
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,14 @@ _HEAD = """\
 # ${{NAME}} and ${{NAME:-default}} stand for environment variables. Secrets belong into the environment
 # (QDRANT_API_KEY, CHROMA_TOKEN, MILVUS_TOKEN, with SOURCE_ or TARGET_ in front where both sides have one) or
 # into a file (?api_key_file=/path, QDRANT_API_KEY_FILE).
+"""
+_COMPONENT_HEAD = """\
+# A migration that Dagster loads (docs/migrations.md); several in one file are several documents, separated by a line
+# with three dashes. Check it with: dagster definitions validate -w workspace.yaml
+# {{ env.NAME }}, in quotes, and ${NAME} stand for environment variables. Secrets belong into the environment
+# (QDRANT_API_KEY, CHROMA_TOKEN, MILVUS_TOKEN, with SOURCE_ or TARGET_ in front where both sides have one).
+type: rag_migration_pipeline.Migration
+attributes:
 """
 _EXAMPLES = {
     "source": "chroma://localhost:8000/docs",
@@ -38,6 +47,12 @@ def template(given: Mapping[str, Any]) -> str:
             lines.append(f"# {panel}\n")
         lines.append(_lines(entry, given))
     return "\n".join(lines)
+
+
+def component_template(text: str) -> str:
+    """Return the text of a ``defs.yaml`` with a migration file's options as attributes."""
+    options = text.removeprefix(_HEAD.format(file="FILE"))
+    return _COMPONENT_HEAD + textwrap.indent(options, "  ")
 
 
 def _lines(entry: Entry, given: Mapping[str, Any]) -> str:

@@ -6,13 +6,13 @@ telling (``notifying.py``).
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
-from rag_migration_pipeline.notifying import Message, Tell, tell_all, teller_of
+from rag_migration_pipeline.notifying import Message, tell_all, teller_of
 from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
 from rag_migration_pipeline.problems import Problem
 
@@ -50,35 +50,29 @@ def freshness_of(declaration: MigrationDeclaration) -> dg.FreshnessPolicy | None
     return None if seconds is None else dg.FreshnessPolicy.time_window(fail_window=timedelta(seconds=seconds))
 
 
-def build_failure_sensors(declarations: Iterable[MigrationDeclaration]) -> list[dg.SensorDefinition]:
-    """Return the sensor that tells of failed runs, if any migration wants somebody to be told.
+def build_failure_sensors(declaration: MigrationDeclaration) -> list[dg.SensorDefinition]:
+    """Return the sensor that tells of a migration's failed runs, if somebody is to be told.
 
     Raises:
         SpecError: A way of telling cannot be used: a secret is missing, or a package, or a function.
     """
-    tellers: dict[str, Sequence[Tell]] = {
-        item.name: [teller_of(notifier) for notifier in item.options.notify]
-        for item in declarations
-        if item.options.notify
-    }
+    tellers = [teller_of(notifier) for notifier in declaration.options.notify]
     if not tellers:
         return []
 
     @dg.run_failure_sensor(
-        name="migration_failures",
+        name=f"{declaration.name}__failures",
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells those whom a migration's `notify` names that one of its runs failed.",
+        description="Tells those whom the migration's `notify` names that one of its runs failed.",
     )
-    def migration_failures(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-        name = migration_of(context.dagster_run)
-        if name not in tellers:
-            return dg.SkipReason(f"nobody is to be told of {context.dagster_run.job_name}")
-        failed = tell_all(tellers[name], message_of(context, name))
-        for error in failed:
+    def failures(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+        if migration_of(context.dagster_run) != declaration.name:
+            return dg.SkipReason(f"{context.dagster_run.job_name} is not of migration {declaration.name}")
+        for error in tell_all(tellers, message_of(context, declaration.name)):
             context.log.warning("could not tell: %s", error)
         return None
 
-    return [migration_failures]
+    return [failures]
 
 
 def migration_of(run: dg.DagsterRun) -> str:

@@ -26,7 +26,7 @@ from rag_migration_pipeline.orchestration.resources import (
     VectorStoreResource,
 )
 from rag_migration_pipeline.problems import LineOf, problems_error
-from rag_migration_pipeline.spec import one_place, options_of, spec_from_values
+from rag_migration_pipeline.spec import MigrationSpec, one_place, options_of, spec_from_values
 from rag_migration_pipeline.stores.registry import settings_for
 
 _RESOURCES: dict[str, type[VectorStoreResource]] = {
@@ -58,21 +58,23 @@ def read_migrations(path: Path) -> tuple[list[MigrationDeclaration], dict[str, V
     return list(declarations.values()), resources
 
 
-def declare(values: Any, line_of: LineOf | None = None) -> tuple[MigrationDeclaration, dict[str, VectorStoreResource]]:
+def declare(
+    values: MigrationSpec | Any, line_of: LineOf | None = None
+) -> tuple[MigrationDeclaration, dict[str, VectorStoreResource]]:
     """Return one migration and its two resources, from the options of `MigrationSpec`.
 
     Args:
-        values: The options.
+        values: The options, or a spec that is made of them.
         line_of: Gives the line of an option in the file that they were read from.
 
     Raises:
         SpecError: An option is wrong.
     """
-    if not isinstance(values, Mapping):
+    if not isinstance(values, Mapping | MigrationSpec):
         raise SpecError(f"expected a mapping of options, got {type(values).__name__}.", todo="See docs/migrations.md.")
-    spec = spec_from_values(values, line_of)
+    spec = values if isinstance(values, MigrationSpec) else spec_from_values(values, line_of)
     if (problem := schedule_problem(spec.schedule)) is not None:
-        raise problems_error([problem], "the migration's options are wrong", line_of, "See docs/migrations.md.")
+        raise problems_error([problem], "the migration's options are wrong", "See docs/migrations.md.", line_of)
     source, target = parse_locator(spec.source, "source"), parse_locator(spec.target, "target")
     keys = f"{spec.name}_source", f"{spec.name}_target"
     declaration = MigrationDeclaration(
@@ -85,10 +87,19 @@ def declare(values: Any, line_of: LineOf | None = None) -> tuple[MigrationDeclar
         target_pool=_pool(target),
         source_pool=_pool(source) if source.path else None,
     )
-    return declaration, {
-        keys[0]: resource_for(spec.source, source, "source"),
-        keys[1]: resource_for(spec.target, target, "target"),
-    }
+    sides: tuple[tuple[str, str, Locator, Role], ...] = (
+        (keys[0], spec.source, source, "source"),
+        (keys[1], spec.target, target, "target"),
+    )
+    resources = {}
+    for key, url, locator, role in sides:
+        try:
+            resources[key] = resource_for(url, locator, role)
+        except SpecError as error:
+            line = line_of((role,)) if line_of is not None else None
+            where = f"line {line}, {role}" if line else role
+            raise SpecError(f"{where}: {error.what}", todo=error.todo, **error.facts) from error
+    return declaration, resources
 
 
 def _pool(locator: Locator) -> str:

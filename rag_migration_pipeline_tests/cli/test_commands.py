@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from rag_migration_pipeline import __version__
+from rag_migration_pipeline.orchestration.defs_folder import load_defs_folder
 from rag_migration_pipeline_tests.cli.running import COUNT, Place, held
 
 
@@ -68,6 +69,26 @@ def test_init_writes_a_file_that_runs(place: Place) -> None:
     assert place.run("init", "m.yaml").code == 2, "it is there already"
     done = place.run("--config", "m.yaml", "-o", "json")
     assert (done.code, done.facts["vectors_migrated"]) == (0, COUNT // 2)
+
+
+def test_init_writes_a_component_that_dagster_loads(place: Place) -> None:
+    folder = place.root / "defs"
+    asked = ("init", "--dagster", *place.pair, "--name", "mine", "--filter", "status=active")
+    done = place.run(*asked, RAG_MIGRATION_DEFS=str(folder))
+    assert (done.code, done.out.strip()) == (0, f"wrote {folder / 'mine' / 'defs.yaml'}")
+    (made,) = load_defs_folder(folder).migrations
+    assert (made.declaration.name, made.declaration.options.filter) == ("mine", {"status": "active"})
+    assert made.resources["mine_target"].settings().address == place.target.removesuffix("/docs")
+    text = (folder / "mine" / "defs.yaml").read_text()
+    assert "\n  # range_count: 50000\n" in text
+    again = place.run(*asked, "--name", "mine", "--conflict", "skip", RAG_MIGRATION_DEFS=str(folder))
+    assert (again.code, "mine/defs.yaml is there already" in again.err) == (2, True)
+    assert (folder / "mine" / "defs.yaml").read_text() == text
+    assert place.run("init", "elsewhere/other", "--dagster").code == 0
+    refused = place.run("init", "secret", "--dagster", "--target", "qdrant://h/docs?api_key=abc")
+    assert (refused.code, "the URL of target carries a secret" in refused.err) == (2, True)
+    assert not (place.root / "secret").exists()
+    assert (place.root / "elsewhere" / "other" / "defs.yaml").exists()
 
 
 def test_rollback_asks_and_takes_away(done: Place, place: Place) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from rag_migration_pipeline.config_files import read_config
 from rag_migration_pipeline.orchestration.corrections import ReplayConfig
+from rag_migration_pipeline.orchestration.defs_folder import load_defs_folder
 from rag_migration_pipeline.spec import spec_from_values
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 from rag_migration_pipeline_tests.docs.page import Block, Call, Page, blocks, blocks_of, programs
@@ -141,6 +142,9 @@ def test_every_description_is_understood(block: Block, tmp_path: Path) -> None:
     elif "services" in values:
         compose = yaml.safe_load((ROOT / "docker" / "docker-compose.yml").read_text())
         assert values["services"].keys() <= compose["services"].keys()
+    elif "type" in values:
+        (tmp_path / "defs.yaml").write_text(block.text)
+        assert load_defs_folder(tmp_path).migrations
     else:
         path = tmp_path / "migration.yaml"
         path.write_text(block.text)

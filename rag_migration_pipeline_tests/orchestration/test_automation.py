@@ -95,9 +95,9 @@ def failed_run(scene: Scene) -> dg.ExecuteInProcessResult:
 
 
 def told(scene: Scene, result: dg.ExecuteInProcessResult) -> Any:
-    definition = scene.definitions.resolve_sensor_def("migration_failures")
+    definition = scene.definitions.resolve_sensor_def("docs__failures")
     context = dg.build_run_status_sensor_context(
-        sensor_name="migration_failures",
+        sensor_name="docs__failures",
         dagster_event=result.get_job_failure_event() if hasattr(result, "get_job_failure_event") else failure(result),
         dagster_instance=scene.instance,
         dagster_run=scene.instance.get_run_by_id(result.run_id),

@@ -7,8 +7,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+import rag_migration_pipeline
 from rag_migration_pipeline.definitions import build_definitions
-from rag_migration_pipeline.orchestration.resources import MemoryResource
+from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.orchestration.resources import MemoryResource, StateResource
+from rag_migration_pipeline.spec import MigrationSpec
 from rag_migration_pipeline_tests.orchestration.scene import Scene
 
 REPOSITORY = Path(__file__).parents[2]
@@ -65,3 +68,20 @@ def test_every_asset_says_what_it_is(scene: Scene, asset: str) -> None:
     node = scene.definitions.resolve_asset_graph().get(scene.declaration.key(asset))
     assert node.description
     assert node.code_version == "1"
+
+
+def test_one_function_makes_definitions_of_specs_mappings_and_several() -> None:
+    values = {"name": "m", "source": "memory://a", "target": "memory://b"}
+    two = MigrationSpec.model_validate({**values, "name": "two"})
+    make = rag_migration_pipeline.migration_definitions
+    for given, names in ((values, {"m"}), (two, {"two"}), ([values, two], {"m", "two"})):
+        definitions = make(given)
+        dg.Definitions.validate_loadable(definitions)
+        groups = {node.group_name for node in definitions.resolve_asset_graph().asset_nodes}
+        assert groups == names
+    mine = StateResource(folder="mine")
+    assert (make(two, {"state": mine}).resources or {})["state"] is mine
+    with pytest.raises(SpecError, match="another migration 'two'"):
+        make([two, {**values, "name": "two"}])
+    with pytest.raises(SpecError, match="range_sise"):
+        make({**values, "range_sise": 1})

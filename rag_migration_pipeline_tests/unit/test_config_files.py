@@ -70,7 +70,7 @@ def test_a_reference_to_nothing_is_named_with_its_place(tmp_path: Path) -> None:
     path = write(tmp_path, "m.yaml", f"name: a\n---\nname: b\nfilter: {{x: ['{SECRET}', '${{NOBODY}}']}}\n")
     with pytest.raises(SpecError) as caught:
         read_config(path, {})
-    assert f"{path}, document 2: filter.x.1: the environment variable NOBODY is not set." in str(caught.value)
+    assert f"{path}, document 2: line 4, filter.x.1: the environment variable NOBODY is not set." in str(caught.value)
     assert "${NOBODY:-default}" in caught.value.todo
 
 

@@ -33,6 +33,14 @@ def test_the_code_location_is_loaded_by_workspace_yaml_alone() -> None:
     assert entry["python_module"]["module_name"] == "rag_migration_pipeline.definitions"
 
 
+def test_dg_finds_the_same_code_location_and_the_component() -> None:
+    """`dg check defs` takes the project from dg.toml, and the component from the entry point."""
+    settings = tomllib.loads((ROOT / "dg.toml").read_text(encoding="utf-8"))
+    assert settings == {"directory_type": "project", "project": {"root_module": "rag_migration_pipeline"}}
+    (entry,) = importlib.metadata.entry_points(group="dagster_dg_cli.registry_modules", name="rag_migration_pipeline")
+    assert entry.load() is rag_migration_pipeline
+
+
 def test_one_version_everywhere() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert importlib.metadata.version("rag_migration_pipeline") == rag_migration_pipeline.__version__
