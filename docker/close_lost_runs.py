@@ -14,7 +14,10 @@ import sys
 import dagster as dg
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-REASON = "The container of the code server stopped while this run was in it. Run it again: finished ranges are kept."
+REASON = (
+    "The container of the code server stopped while this run was in it. It is launched again by itself (run_retries in "
+    "dagster.yaml); where it is not, run it again: finished ranges are kept."
+)
 
 
 def close_lost_runs(instance: dg.DagsterInstance) -> list[str]:
