@@ -4,10 +4,19 @@ Belongs here: ``<m>__migrate``, which cuts, loads what is missing, and proves. D
 """
 
 import dagster as dg
+from dagster._core.storage.tags import RETRY_STRATEGY_TAG
 
 from rag_migration_pipeline.orchestration.assets import migrate_ranges
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.ops import MigrationOps
+
+RETRY_TAGS = {RETRY_STRATEGY_TAG: "ALL_STEPS"}
+"""How Dagster's run retries launch a run again whose process died.
+
+By default they go on from the failed ops, and to ranges that had not begun nothing had happened: they were left out (30
+ranges, SIGKILL after 4: the second run went straight to the proof, which refused; dagster 1.13.27). All ops are quick
+where ranges are proven already.
+"""
 
 
 def build_migrate_job(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.JobDefinition:
@@ -16,6 +25,7 @@ def build_migrate_job(declaration: MigrationDeclaration, ops: MigrationOps) -> d
     @dg.job(
         name=f"{declaration.name}__migrate",
         executor_def=dg.in_process_executor,
+        tags=RETRY_TAGS,
         description="Cut the source, load the ranges that are not proven yet, prove the whole collection.",
     )
     def migrate() -> None:

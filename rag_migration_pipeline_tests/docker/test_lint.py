@@ -69,7 +69,7 @@ def test_the_reader_of_the_specification_sees_mistakes(option: str, value: objec
 def compose_config(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("docker")
     if program is None:
-        pytest.skip("docker is not installed; test_the_compose_file_is_what_the_specification_allows looks instead")
+        pytest.skip("docker is not installed; the reader of the specification looks all the same")
     command = [program, "compose"]
     has_plugin = subprocess.run([*command, "version"], capture_output=True, check=False, timeout=TIMEOUT_S)
     if has_plugin.returncode:

@@ -15,10 +15,12 @@ import yaml
 from dagster._config import resolve_to_config_type
 from dagster._config.post_process import post_process_config
 from dagster._config.validate import validate_config
+from dagster._core.execution.plan.resume_retry import ReexecutionStrategy
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._core.storage.tags import GRPC_INFO_TAG, WILL_RETRY_TAG
 from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster._daemon.auto_run_reexecution.auto_run_reexecution import get_reexecution_strategy
 from dagster._serdes.config_class import ConfigurableClassData, class_from_code_pointer
 from dagster_postgres.utils import pg_url_from_config
 
@@ -202,8 +204,8 @@ def test_the_image_has_all_that_the_services_need() -> None:
     names = [name for name, _ in final]
     assert names.index("USER") > max(index for index, name in enumerate(names) if name == "RUN")
     assert "useradd --uid 10001 " in " ".join(text for _, text in final)
-    for script in re.findall(r"python (\S+\.py)", command("code")):
-        assert (DOCKER / script).exists()
+    (script,) = re.findall(r"python (\S+\.py) 127.0.0.1:4000 &&", command("code"))
+    assert (DOCKER / script).exists()
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (asked,) = re.findall(r"'\.\[(.*)\]'", " ".join(arguments for _, arguments in lines))
     assert set(asked.split(",")) <= set(extras)
@@ -319,7 +321,9 @@ def test_lost_runs_fail_and_all_others_stay_as_they_are() -> None:
         starting = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTING, tags=tag)
         done = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.SUCCESS, tags=tag)
         script = load_script()
-        assert script.close_lost_runs(instance) == [lost.run_id]
+        found_lost = script.find_lost_runs(instance)
+        assert found_lost == [lost.run_id]
+        assert script.close_lost_runs(instance, found_lost) == [lost.run_id]
         found = {run.run_id: run.status for run in instance.get_runs()}
         assert found == {
             lost.run_id: dg.DagsterRunStatus.FAILURE,
@@ -327,7 +331,9 @@ def test_lost_runs_fail_and_all_others_stay_as_they_are() -> None:
             starting.run_id: dg.DagsterRunStatus.STARTING,
             done.run_id: dg.DagsterRunStatus.SUCCESS,
         }
-        assert script.close_lost_runs(instance) == [], "a second start finds nothing"
+        assert script.find_lost_runs(instance) == [], "a second start finds nothing"
+        assert script.close_lost_runs(instance, found_lost) == [], "a run that ended meanwhile is left alone"
+        assert script.close_lost_runs(instance, []) == []
 
 
 def test_a_run_lost_with_its_container_is_launched_again_and_one_that_failed_by_itself_is_not(tmp_path: Path) -> None:
@@ -344,7 +350,10 @@ def test_a_run_lost_with_its_container_is_launched_again_and_one_that_failed_by_
     tag = {GRPC_INFO_TAG: '{"host": "code", "port": 4000}'}
     with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"run_retries": settings}) as instance:
         lost = instance.create_run_for_job(refused, status=dg.DagsterRunStatus.STARTED, tags=tag)
-        assert load_script().close_lost_runs(instance) == [lost.run_id]
+        assert load_script().close_lost_runs(instance, [lost.run_id]) == [lost.run_id]
         failed = refused.execute_in_process(instance=instance, raise_on_error=False)
         tags = {run.run_id: run.tags.get(WILL_RETRY_TAG) for run in instance.get_runs()}
         assert tags == {lost.run_id: "true", failed.run_id: "false"}
+        again = instance.get_run_by_id(lost.run_id)
+        assert again is not None
+        assert get_reexecution_strategy(again, instance) is ReexecutionStrategy.ALL_STEPS
