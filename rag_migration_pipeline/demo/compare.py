@@ -84,6 +84,16 @@ def compare_collections(
         return _compare(left, home)
 
 
+def compare_clients(left_client: Any, left_collection: str, home_client: Any, home_collection: str) -> Comparison:
+    """Compare two collections through ``chromadb`` clients, which may be one and the same.
+
+    Raises:
+        LookupError: There is no collection of that name.
+    """
+    left = _find_collection(left_client, "the source", left_collection)
+    return _compare(left, _find_collection(home_client, "the target", home_collection))
+
+
 @contextmanager
 def _open_folder(path: str | Path) -> Iterator[Any]:
     import chromadb

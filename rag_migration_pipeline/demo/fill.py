@@ -1,4 +1,4 @@
-"""Fill an embedded Chroma with the demo's corpus, once.
+"""Fill a Chroma, embedded or a server, with the demo's corpus, once.
 
 Belongs here: the collection that the demo's first migration reads. Does not belong here: what the documents are
 (``corpus``), their vectors (``embedding``), and reading Chroma as a source (``stores/chroma``): the demo writes with
@@ -56,16 +56,41 @@ def fill_chroma(
         StoreRequestError: The folder cannot be made or opened as a Chroma store.
         StoreLockedError: Another process uses the folder.
     """
-    batch_size = max(1, min(batch_size, MAX_BATCH_SIZE))
     with _open_client(Path(path)) as client:
-        stored = _find_collection(client, collection)
-        if stored is not None and _is_complete(stored):
-            return int(stored.count())
-        documents = read_corpus(limit)
-        target = _create_collection(client, collection, documents) if stored is None else stored
-        _refuse_other_content(target, documents)
-        _write_missing(target, documents, batch_size, on_progress or _ignore_progress)
-        return int(target.count())
+        return fill_client(client, collection, batch_size, limit=limit, on_progress=on_progress)
+
+
+def fill_client(
+    client: Any,
+    collection: str,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    on_progress: Progress | None = None,
+) -> int:
+    """Write the corpus through a client of Chroma; otherwise as `fill_chroma`.
+
+    Args:
+        client: A ``chromadb`` client.
+        collection: Name of the collection, made with cosine distance.
+        batch_size: Records per write.
+        limit: At most so many documents.
+        on_progress: Called with (records there, records in all) after each write.
+
+    Returns:
+        How many records the collection holds.
+
+    Raises:
+        CollectionExistsError: The name is taken by a collection that is not this corpus.
+    """
+    stored = _find_collection(client, collection)
+    if stored is not None and _is_complete(stored):
+        return int(stored.count())
+    documents = read_corpus(limit)
+    target = _create_collection(client, collection, documents) if stored is None else stored
+    _refuse_other_content(target, documents)
+    _write_missing(target, documents, max(1, min(batch_size, MAX_BATCH_SIZE)), on_progress or _ignore_progress)
+    return int(target.count())
 
 
 @contextmanager

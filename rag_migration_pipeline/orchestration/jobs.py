@@ -5,6 +5,7 @@ Belongs here: ``<m>__migrate``, ``<m>__sync`` and ``<m>__retry_failed``. Does no
 """
 
 import dagster as dg
+from dagster._core.storage.tags import RETRY_STRATEGY_TAG
 
 from rag_migration_pipeline.orchestration.assets import migrate_ranges
 from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
@@ -18,6 +19,14 @@ _DESCRIPTIONS = {
     Kind.RETRY: "Load the ranges that failed or are missing, as they were planned; prove the whole collection.",
 }
 _ALIASES = {Kind.MIGRATE: "plan_missing", Kind.SYNC: "plan_changes", Kind.RETRY: "plan_failed"}
+
+RETRY_TAGS = {RETRY_STRATEGY_TAG: "ALL_STEPS"}
+"""How Dagster's run retries launch a run again whose process died.
+
+By default they go on from the failed ops, and to ranges that had not begun nothing had happened: they were left out (30
+ranges, SIGKILL after 4: the second run went straight to the proof, which refused; dagster 1.13.27). All ops are quick
+where ranges are proven already.
+"""
 
 
 def build_round_jobs(declaration: MigrationDeclaration, ops: MigrationOps) -> list[dg.JobDefinition]:
@@ -33,7 +42,7 @@ def _round_job(declaration: MigrationDeclaration, ops: MigrationOps, proof: Op, 
         name=f"{declaration.name}__{kind.value}",
         executor_def=dg.in_process_executor,
         description=_DESCRIPTIONS[kind],
-        tags={MIGRATION_TAG: declaration.name},
+        tags={MIGRATION_TAG: declaration.name, **RETRY_TAGS},
     )
     def round_job() -> None:
         ranges, planned = plan.alias(_ALIASES[kind])()

@@ -140,7 +140,7 @@ def test_every_description_is_understood(block: Block, tmp_path: Path) -> None:
         (config,) = [op["config"] for op in values["ops"].values()]
         assert ReplayConfig(**config).path
     elif "services" in values:
-        compose = yaml.safe_load((ROOT / "docker" / "docker-compose.yml").read_text())
+        compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
         assert values["services"].keys() <= compose["services"].keys()
     elif "type" in values:
         (tmp_path / "defs.yaml").write_text(block.text)

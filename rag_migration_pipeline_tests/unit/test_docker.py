@@ -15,10 +15,12 @@ import yaml
 from dagster._config import resolve_to_config_type
 from dagster._config.post_process import post_process_config
 from dagster._config.validate import validate_config
+from dagster._core.execution.plan.resume_retry import ReexecutionStrategy
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
-from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.storage.tags import GRPC_INFO_TAG, WILL_RETRY_TAG
 from dagster._core.workspace.load import location_origins_from_yaml_paths
+from dagster._daemon.auto_run_reexecution.auto_run_reexecution import get_reexecution_strategy
 from dagster._serdes.config_class import ConfigurableClassData, class_from_code_pointer
 from dagster_postgres.utils import pg_url_from_config
 
@@ -34,6 +36,7 @@ CONNECTION = {
     "DAGSTER_POSTGRES_USER": "dagster",
     "DAGSTER_POSTGRES_PASSWORD": "p@ss:w/rd",
     "DAGSTER_POSTGRES_DB": "dagster",
+    "DAGSTER_POSTGRES_PORT": "5432",
 }
 OURS = ("code", "webserver", "daemon")
 """The services that run the image of the Dockerfile."""
@@ -47,7 +50,7 @@ STORE_SECRETS = {
 
 
 def compose() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((DOCKER / "docker-compose.yml").read_text())
+    content: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
     return content
 
 
@@ -102,7 +105,8 @@ def test_all_names_in_the_compose_file_resolve() -> None:
         assert values.get("image"), name
         for dependency, condition in values.get("depends_on", {}).items():
             assert dependency in services, (name, dependency)
-            assert not services[dependency].get("profiles"), f"{name} would not start without a profile"
+            needed, given = services[dependency].get("profiles"), values.get("profiles", [])
+            assert not needed or (given and set(given) <= set(needed)), f"{name} would not start: {dependency}"
             if condition["condition"] == "service_healthy":
                 assert services[dependency]["healthcheck"]["test"]
         named = {source for source in mounts(name).values() if not source.startswith((".", "/", "$"))}
@@ -110,10 +114,35 @@ def test_all_names_in_the_compose_file_resolve() -> None:
         used |= named
     assert used == volumes, "a declared volume that nothing mounts"
     assert {name for name, values in services.items() if "stores" in values.get("profiles", [])} == set(STORE_PORTS)
+    assert all(services[name]["profiles"] == ["stores", "demo"] for name in STORE_PORTS)
+    assert services["demo"]["profiles"] == ["demo"]
+
+
+def test_every_image_is_pinned() -> None:
+    foreign = {name: values["image"] for name, values in compose()["services"].items() if "build" not in values}
+    assert set(foreign) == {"postgres", *STORE_PORTS}
+    for name, image in foreign.items():
+        assert re.search(r":v?\d+\.\d+(\.\d+)?(-\w+)?$", image), name
+    bases = [arguments.split()[0] for instruction, arguments in instructions() if instruction == "FROM"]
+    assert len(bases) == 2
+    assert len(set(bases)) == 1, "a venv runs on the Python that made it"
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", bases[0])
+
+
+def test_the_demo_runs_once_against_the_stores_of_its_profile() -> None:
+    demo = service("demo")
+    assert demo["restart"] == "no"
+    assert set(demo["depends_on"]) == set(STORE_PORTS)
+    assert "-m rag_migration_pipeline.demo.servers " in command("demo")
+    assert importlib.util.find_spec("rag_migration_pipeline.demo.servers") is not None
+    places = [parse_locator(f"{url}/-", "source", {}) for url in demo["command"][3:]]
+    assert {place.host: place.port for place in places} == STORE_PORTS
+    assert demo["environment"]["RAG_MIGRATE_STATE_DIR"].startswith("/var/lib/rag_migrate/")
+    assert mounts("demo")["/var/lib/rag_migrate"] == mounts("code")["/var/lib/rag_migrate"]
 
 
 def test_our_services_are_one_image_built_from_the_project() -> None:
-    for name in OURS:
+    for name in (*OURS, "demo"):
         build = service(name)["build"]
         context = (DOCKER / build["context"]).resolve()
         assert context == ROOT
@@ -150,7 +179,7 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
     kept = {line[1:] for line in ignore if line.startswith("!")}
     copied = set()
     for name, arguments in instructions():
-        if name == "COPY":
+        if name == "COPY" and not arguments.startswith("--from=build "):
             copied.update(shlex.split(arguments)[:-1])
     for source in copied:
         assert (ROOT / source).exists(), source
@@ -161,16 +190,22 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
 def test_the_image_has_all_that_the_services_need() -> None:
     lines = instructions()
     environment = image_environment()
-    names = [name for name, _ in lines]
-    assert names[0] == "FROM"
-    assert lines[0][1] == "python:3.11-slim"
+    stages = [index for index, (name, _) in enumerate(lines) if name == "FROM"]
+    assert lines[stages[0]][1].endswith(" AS build")
+    built, final = lines[: stages[1]], lines[stages[1] :]
     assert "PYTHONDONTWRITEBYTECODE" not in environment
-    assert "-m compileall" in " ".join(arguments for name, arguments in lines if name == "RUN")
-    users = [arguments for name, arguments in lines if name == "USER"]
-    assert users == ["dagster"]
+    for stage, folder in ((built, "/opt/venv/lib/python3.11"), (final, "/usr/local/lib/python3.11")):
+        compiled = [text for name, text in stage if name == "RUN" and "-m compileall" in text]
+        assert compiled[-1].split()[-1] == folder
+    assert "pip install" not in " ".join(text for _, text in final)
+    assert ("COPY", "--from=build /opt/venv /opt/venv") in final
+    assert environment["PATH"] == "/opt/venv/bin:$PATH"
+    assert [(name, text) for name, text in lines if name == "USER"] == [("USER", "10001:10001")]
+    names = [name for name, _ in final]
     assert names.index("USER") > max(index for index, name in enumerate(names) if name == "RUN")
-    for script in re.findall(r"python (\S+\.py)", command("code")):
-        assert (DOCKER / script).exists()
+    assert "useradd --uid 10001 " in " ".join(text for _, text in final)
+    (script,) = re.findall(r"python (\S+\.py) 127.0.0.1:4000 &&", command("code"))
+    assert (DOCKER / script).exists()
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (asked,) = re.findall(r"'\.\[(.*)\]'", " ".join(arguments for _, arguments in lines))
     assert set(asked.split(",")) <= set(extras)
@@ -192,7 +227,7 @@ def test_folders_that_must_survive_are_volumes_and_belong_to_the_user() -> None:
 def test_the_instance_is_the_shipped_one_with_storage_of_its_own() -> None:
     ours, shipped = (yaml.safe_load(path.read_text()) for path in (DOCKER / "dagster.yaml", SHIPPED))
     assert {key: ours.get(key) for key in shipped} == shipped
-    added = {"storage", "run_launcher", "local_artifact_storage", "compute_logs"}
+    added = {"storage", "run_launcher", "local_artifact_storage", "compute_logs", "run_retries", "retention"}
     assert set(ours) - set(shipped) == added
 
 
@@ -216,7 +251,7 @@ def test_dagster_takes_the_instance_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert klass.__name__ == "DagsterPostgresStorage"
     engine = sqlalchemy.create_engine(pg_url_from_config(values))  # imports the driver; connects to nothing
     assert engine.dialect.driver == "psycopg2"
-    assert (engine.url.host, engine.url.database) == ("postgres", "dagster")
+    assert (engine.url.host, engine.url.port, engine.url.database) == ("postgres", 5432, "dagster")
     assert engine.url.password == CONNECTION["DAGSTER_POSTGRES_PASSWORD"], "signs in a password survive"
     assert ref.run_launcher_data is not None
     assert class_config(ref.run_launcher_data)[0].__name__ == "DefaultRunLauncher"
@@ -251,7 +286,7 @@ def test_secrets_come_from_the_environment_and_reach_only_the_code_server() -> N
 def test_the_example_environment_has_every_variable_and_no_value() -> None:
     lines = [line for line in (DOCKER / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Z_]+=", line) for line in lines), "a value in the example"
-    asked = set(re.findall(r"\$\{(\w+)", (DOCKER / "docker-compose.yml").read_text()))
+    asked = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
     assert {line[:-1] for line in lines} == asked | STORE_SECRETS
     assert ".env" in (DOCKER / ".gitignore").read_text().splitlines()
 
@@ -266,7 +301,7 @@ def test_the_example_migrations_load_and_name_the_stores_of_the_profile() -> Non
         for role in ("source", "target"):
             locator = parse_locator(values[role], "source", {})
             assert STORE_PORTS[locator.host] == locator.port
-            assert service(locator.host)["profiles"] == ["stores"]
+            assert "stores" in service(locator.host)["profiles"]
 
 
 def test_the_constraints_pin_what_the_postgres_extra_brings() -> None:
@@ -286,7 +321,9 @@ def test_lost_runs_fail_and_all_others_stay_as_they_are() -> None:
         starting = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTING, tags=tag)
         done = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.SUCCESS, tags=tag)
         script = load_script()
-        assert script.close_lost_runs(instance) == [lost.run_id]
+        found_lost = script.find_lost_runs(instance)
+        assert found_lost == [lost.run_id]
+        assert script.close_lost_runs(instance, found_lost) == [lost.run_id]
         found = {run.run_id: run.status for run in instance.get_runs()}
         assert found == {
             lost.run_id: dg.DagsterRunStatus.FAILURE,
@@ -294,4 +331,29 @@ def test_lost_runs_fail_and_all_others_stay_as_they_are() -> None:
             starting.run_id: dg.DagsterRunStatus.STARTING,
             done.run_id: dg.DagsterRunStatus.SUCCESS,
         }
-        assert script.close_lost_runs(instance) == [], "a second start finds nothing"
+        assert script.find_lost_runs(instance) == [], "a second start finds nothing"
+        assert script.close_lost_runs(instance, found_lost) == [], "a run that ended meanwhile is left alone"
+        assert script.close_lost_runs(instance, []) == []
+
+
+def test_a_run_lost_with_its_container_is_launched_again_and_one_that_failed_by_itself_is_not(tmp_path: Path) -> None:
+    @dg.op
+    def refuse() -> None:
+        raise dg.Failure("a person must look at this")
+
+    @dg.job
+    def refused() -> None:
+        refuse()
+
+    settings = yaml.safe_load((DOCKER / "dagster.yaml").read_text())["run_retries"]
+    assert settings["max_retries"] > 0
+    tag = {GRPC_INFO_TAG: '{"host": "code", "port": 4000}'}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides={"run_retries": settings}) as instance:
+        lost = instance.create_run_for_job(refused, status=dg.DagsterRunStatus.STARTED, tags=tag)
+        assert load_script().close_lost_runs(instance, [lost.run_id]) == [lost.run_id]
+        failed = refused.execute_in_process(instance=instance, raise_on_error=False)
+        tags = {run.run_id: run.tags.get(WILL_RETRY_TAG) for run in instance.get_runs()}
+        assert tags == {lost.run_id: "true", failed.run_id: "false"}
+        again = instance.get_run_by_id(lost.run_id)
+        assert again is not None
+        assert get_reexecution_strategy(again, instance) is ReexecutionStrategy.ALL_STEPS

@@ -1,0 +1,1 @@
+"""The files in docker/, run as far as a machine without Docker can."""
