@@ -111,7 +111,7 @@ def extracted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
     """Return the ranges that a run read from the source."""
     logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
     keys = [entry.step_key or "" for entry in logs]
-    return sorted(key.removeprefix("extract_range[").removesuffix("]") for key in keys if key.startswith("extract_"))
+    return sorted(key.rpartition("extract_range[")[2].removesuffix("]") for key in keys if "extract_range[" in key)
 
 
 def ticks(instance: dg.DagsterInstance, sensor: str) -> list[Any]:

@@ -6,6 +6,7 @@ What does not: which migrations there are (a file or folder that the test writes
 
 import http.client
 import json
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -64,6 +65,8 @@ class DagsterProcesses:
 
     def __enter__(self) -> "DagsterProcesses":
         """Start them; the webserver answers when this returns."""
+        with self.instance():
+            pass  # makes the databases: two processes that begin at once would both make them (1.13.27, SQLite)
         for started in (self.webserver, self.daemon):
             if started is not None:
                 started.start()
@@ -100,13 +103,13 @@ class DagsterProcesses:
         assert "errors" not in found, found["errors"]
         return found["data"]
 
-    def worker_of(self, run_id: str) -> psutil.Process | None:
-        """Return the process that executes a run, if there is one."""
-        for process in psutil.process_iter(["cmdline"]):
-            with suppress(psutil.Error):
-                command = " ".join(process.info["cmdline"] or ())
-                if "execute_run" in command and run_id in command:
-                    return process
+    def worker_of(self, instance: dg.DagsterInstance, run_id: str) -> psutil.Process | None:
+        """Return the process that executes a run, as the run itself says, if there is one."""
+        for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+            found = re.search(r"process for run \(pid: (\d+)\)", entry.message)
+            if found is not None:
+                with suppress(psutil.NoSuchProcess):
+                    return psutil.Process(int(found[1]))
         return None
 
     def _answers(self) -> bool:
