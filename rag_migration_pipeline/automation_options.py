@@ -82,6 +82,9 @@ class AutomationOptions(BaseModel):
     Attributes:
         schedule: When it is synced, as cron has it: ``0 2 * * *``.
         timezone: In which time zone that is meant.
+        declarative: Whether the schedule is automation conditions of the assets instead: the manifest is made at that
+            time, ranges are loaded that are missing, and the whole is proven when all are there. What the source
+            changed in place is not carried then; a sync does.
         watch: Look at the source for changes, and sync when there are any; see `Watch`.
         notify: Who is told when a run failed; see `Notifier`.
         max_lag_s: How long the last proof may be ago, in seconds, before Dagster calls the target stale.
@@ -89,6 +92,7 @@ class AutomationOptions(BaseModel):
 
     schedule: str | None = None
     timezone: str = "UTC"
+    declarative: bool = False
     watch: Watch | None = None
     notify: tuple[Notifier, ...] = ()
     max_lag_s: float | None = Field(default=None, gt=0)
@@ -109,8 +113,10 @@ class AutomationOptions(BaseModel):
             raise ValueError("there is no such time zone; expected a name such as Europe/Berlin") from error
         return value
 
-    def watch_problems(self, watermark: Any) -> Iterator[Problem]:
-        """Yield what is wrong with the watch beside the migration's watermark."""
+    def automation_problems(self, watermark: Any) -> Iterator[Problem]:
+        """Yield what is wrong with these options together, beside the migration's watermark."""
+        if self.declarative and self.schedule is None:
+            yield Problem(("declarative",), "it needs a schedule: the time at which the manifest is made")
         if self.watch is not None and self.watch.by is WatchBy.WATERMARK and not (self.watch.field or watermark):
             yield Problem(("watch", "field"), "the field that grows with every change", is_missing=True)
         if self.watch is not None and self.watch.field and watermark and self.watch.field != watermark:

@@ -253,7 +253,7 @@ class MigrationOptions(AutomationOptions):
             yield Problem(("ids",), "the mapping sets the id too; set it in one place")
         if (self.detect is Detect.WATERMARK) != (self.watermark is not None):
             yield Problem(("watermark",), "a field, if and only if detect is watermark", is_missing=True)
-        yield from self.watch_problems(self.watermark)
+        yield from self.automation_problems(self.watermark)
         for name, sources in shared_names(self.vectors).items():
             yield Problem(("vectors", sources[-1]), f"{' and '.join(map(repr, sources))} would both become {name!r}")
 

@@ -148,6 +148,7 @@ TABLE: tuple[Entry, ...] = (
     _entry("retry_backoff", "number", FAILURES, "By what the wait grows from attempt to attempt."),
     _entry("schedule", "text", DAGSTER, "When it is synced, as cron has it: '0 2 * * *'.", metavar="CRON"),
     _entry("timezone", "text", DAGSTER, "Time zone of the schedule.", metavar="ZONE"),
+    _entry("declarative", "switch", DAGSTER, "Run the schedule by automation conditions of the assets."),
     _entry("watch", "yaml", DAGSTER, "Sync when the source changes: {every_s: 60, by: count|ids|watermark}."),
     _entry("notify", "yaml", DAGSTER, "Who is told of failures: [{to: log}, {to: 'https://..', secret_env: ..}]."),
     _entry("max_lag_s", "number", DAGSTER, "Seconds after which the last proof is too old."),

@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from rag_migration_pipeline.orchestration.automation import freshness_of
+from rag_migration_pipeline.orchestration.automation import condition_of, freshness_of
 from rag_migration_pipeline.orchestration.checks import evaluate_collection
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import (
@@ -36,6 +36,7 @@ def build_assets(declaration: MigrationDeclaration, ops: MigrationOps) -> list[d
 def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
     @dg.asset(
         key=declaration.key("source_manifest"),
+        automation_condition=condition_of(declaration, "source_manifest"),
         group_name=declaration.name,
         kinds={"python"},
         code_version=CODE_VERSION,
@@ -57,6 +58,7 @@ def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
 def _loaded_ranges(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.AssetsDefinition:
     @dg.graph_asset(
         key=declaration.key("loaded_ranges"),
+        automation_condition=condition_of(declaration, "loaded_ranges"),
         group_name=declaration.name,
         kinds={"arrow"},
         code_version=CODE_VERSION,
@@ -89,6 +91,7 @@ def migrate_ranges(ops: MigrationOps, keys: Any) -> Any:
 def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
     @dg.asset(
         key=declaration.key("target_collection"),
+        automation_condition=condition_of(declaration, "target_collection"),
         group_name=declaration.name,
         kinds={"python"},
         code_version=CODE_VERSION,

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
@@ -30,7 +31,7 @@ def schedule_problem(schedule: str | None) -> Problem | None:
 def build_schedules(declaration: MigrationDeclaration, jobs: Sequence[dg.JobDefinition]) -> list[dg.ScheduleDefinition]:
     """Return the migration's schedule, if it has one: it syncs, the first time everything."""
     options = declaration.options
-    if options.schedule is None:
+    if options.schedule is None or options.declarative:
         return []
     return [
         dg.ScheduleDefinition(
@@ -40,6 +41,34 @@ def build_schedules(declaration: MigrationDeclaration, jobs: Sequence[dg.JobDefi
             execution_timezone=options.timezone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="Carries what changed in the source since the last time, and proves it.",
+        )
+    ]
+
+
+def condition_of(declaration: MigrationDeclaration, asset: str) -> "dg.AutomationCondition[Any] | None":
+    """Return when an asset is materialized by itself, where the migration's schedule is declarative."""
+    options = declaration.options
+    if not options.declarative or options.schedule is None:
+        return None
+    if asset == "source_manifest":
+        return dg.AutomationCondition.on_cron(options.schedule, options.timezone)
+    if asset == "loaded_ranges":
+        return dg.AutomationCondition.on_missing()
+    conditions = dg.AutomationCondition
+    is_due = conditions.any_deps_updated().since_last_handled()
+    return is_due & ~conditions.any_deps_missing() & ~conditions.any_deps_in_progress() & ~conditions.in_progress()
+
+
+def build_automation_sensors(declaration: MigrationDeclaration) -> list[dg.SensorDefinition]:
+    """Return what evaluates the conditions of a migration's assets, if they have any; running from the start."""
+    if not declaration.options.declarative:
+        return []
+    return [
+        dg.AutomationConditionSensorDefinition(
+            name=f"{declaration.name}__automation",
+            target=dg.AssetSelection.groups(declaration.name),
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            description="Makes the manifest at its time, loads ranges that are missing, and proves the whole.",
         )
     ]
 

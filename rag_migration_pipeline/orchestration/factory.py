@@ -11,7 +11,11 @@ import dagster as dg
 
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.orchestration.assets import build_assets
-from rag_migration_pipeline.orchestration.automation import build_failure_sensors, build_schedules
+from rag_migration_pipeline.orchestration.automation import (
+    build_automation_sensors,
+    build_failure_sensors,
+    build_schedules,
+)
 from rag_migration_pipeline.orchestration.checks import build_checks
 from rag_migration_pipeline.orchestration.config import declare
 from rag_migration_pipeline.orchestration.corrections import build_replay_job, build_rollback_job
@@ -76,7 +80,8 @@ def _definitions(declarations: Iterable[MigrationDeclaration], resources: Mappin
         ]
         jobs += own
         schedules += build_schedules(declaration, own)
-        sensors += [*build_watches(declaration), *build_failure_sensors(declaration)]
+        sensors += build_watches(declaration)
+        sensors += [*build_failure_sensors(declaration), *build_automation_sensors(declaration)]
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from rag_migration_pipeline.errors import MigrationError, TryAgainError
+from rag_migration_pipeline.errors import MigrationError, StoreLockedError, TryAgainError
 from rag_migration_pipeline.events import (
     Event,
     FieldsDeprecated,
@@ -112,7 +112,8 @@ def dagster_failures(context: ExecutionContext, declaration: MigrationDeclaratio
         yield
     except MigrationError as error:
         failure = dg.Failure(str(error), failure_metadata(error), allow_retries=False)
-        if isinstance(error, TryAgainError):
+        # A folder in use: the pools keep runs apart, but for the first two that ever meet (dagster 1.13.27).
+        if isinstance(error, TryAgainError | StoreLockedError):
             failure.__cause__ = error
             policy = declaration.options_in(context.resources).retry_policy
             attempt = getattr(context, "op_execution_context", context).retry_number + 1

@@ -1,5 +1,6 @@
 """Schedules, freshness, and who is told when a run failed."""
 
+import datetime as dt
 import hashlib
 import hmac
 import http.server
@@ -85,6 +86,42 @@ def test_a_proof_that_is_too_old_is_stale(make_scene: MakeScene) -> None:
     policy = spec.freshness_policy
     assert policy is not None
     assert policy.fail_window.to_timedelta().total_seconds() == 3600  # type: ignore[attr-defined]
+
+
+def test_a_declarative_schedule_makes_the_manifest_loads_what_is_missing_and_proves_the_whole(
+    make_scene: MakeScene,
+) -> None:
+    scene = make_scene(12, options={**QUICK, "schedule": "0 2 * * *", "declarative": True})
+    definitions = scene.definitions
+    assert list(definitions.schedules or ()) == []
+    sensor = definitions.resolve_sensor_def("docs__automation")
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    before, after = (dt.datetime(2026, 1, 1, hour, tzinfo=dt.UTC) for hour in (1, 3))
+
+    def due(cursor: Any, time: dt.datetime) -> tuple[Any, dict[str, set[str | None]]]:
+        found = dg.evaluate_automation_conditions(
+            defs=scene.definitions,
+            instance=scene.instance,
+            asset_selection=dg.AssetSelection.groups("docs"),
+            cursor=cursor,
+            evaluation_time=time,
+        )
+        names = ("source_manifest", "loaded_ranges", "target_collection")
+        wanted = {name: found.get_requested_partitions(scene.declaration.key(name)) for name in names}
+        return found.cursor, {name: keys for name, keys in wanted.items() if keys}
+
+    cursor, asked = due(None, before)
+    assert asked == {}
+    cursor, asked = due(cursor, after)
+    assert asked == {"source_manifest": {None}}
+    assert scene.materialize("source_manifest").success
+    cursor, asked = due(cursor, after)
+    assert asked == {"loaded_ranges": set(scene.keys)}
+    assert scene.materialize("loaded_ranges", start=scene.keys[0], stop=scene.keys[-1]).success
+    cursor, asked = due(cursor, after)
+    assert asked == {"target_collection": {None}}
+    assert scene.materialize("target_collection").success
+    assert due(cursor, after)[1] == {}
 
 
 def failed_run(scene: Scene) -> dg.ExecuteInProcessResult:
