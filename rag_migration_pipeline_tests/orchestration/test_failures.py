@@ -5,7 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from rag_migration_pipeline.errors import RateLimitedError, StoreTimeoutError
+from rag_migration_pipeline.errors import RateLimitedError, StoreLockedError, StoreTimeoutError
 from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.orchestration.runs import run_job
 from rag_migration_pipeline_tests.orchestration.scene import (
@@ -94,6 +94,17 @@ def test_a_retry_goes_on_after_the_batches_that_were_acknowledged(make_scene: Ma
     assert scene.migrate().success
     assert scene.target.calls["upsert"] == 4  # two acknowledged, one refused, the same one again
     assert len(scene.target_ids()) == 9
+
+
+def test_a_folder_that_is_in_use_is_waited_for(scene: Scene) -> None:
+    def be_in_use_once(operation: str, _collection: str | None) -> None:
+        if operation == "upsert" and scene.target.calls["upsert"] == 1:
+            raise StoreLockedError("process 17 uses the folder.", todo="Wait.")
+
+    scene.target.fault = be_in_use_once
+    result = scene.migrate()
+    assert result.success
+    assert len(waits_s(result)) == 1
 
 
 def test_the_wait_that_a_store_asks_for_is_kept(make_scene: MakeScene) -> None:

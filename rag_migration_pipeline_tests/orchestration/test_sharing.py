@@ -75,9 +75,8 @@ def wait_for_end(dagster: DagsterProcesses, run_id: str, status: str) -> None:
 
 def test_two_migrations_into_one_embedded_store_wait_for_each_other(dagster: DagsterProcesses) -> None:
     with dagster.instance() as instance:
-        wait_for_end(
-            dagster, launch(dagster, "first__migrate"), "SUCCESS"
-        )  # Dagster knows a pool from its first use on
+        # Dagster 1.13.27 knows a pool from its first use on.
+        wait_for_end(dagster, launch(dagster, "first__migrate"), "SUCCESS")
         runs = [launch(dagster, f"{name}__migrate") for name in ("second", "third")]
         for run_id in runs:
             wait_for_end(dagster, run_id, "SUCCESS")
