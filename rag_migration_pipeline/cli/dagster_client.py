@@ -63,6 +63,7 @@ query($run: ID!, $after: String, $limit: Int) {{
       ... on ExecutionStepOutputEvent {{ outputName {_METADATA} }}
       ... on ExecutionStepFailureEvent {{ error {{ message }} failureMetadata {{ {_METADATA} }} }}
       ... on MaterializationEvent {{ assetKey {{ path }} partition {_METADATA} }}
+      ... on AssetCheckEvaluationEvent {{ evaluation {{ assetKey {{ path }} partition success severity }} }}
       ... on ObservationEvent {{ assetKey {{ path }} {_METADATA} }}
       ... on RunFailureEvent {{ error {{ message }} }} }} }}
     ... on RunNotFoundError {{ message }}
@@ -83,6 +84,11 @@ query($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{ __typename
 _CARRIED_AT = """
 query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { __typename
   ... on AssetNode { latestMaterializationByPartition(partitions: $partitions) { partition timestamp } } } }
+"""
+_CHECKED = """
+query($key: AssetKeyInput!, $check: String!, $limit: Int!) {
+  assetCheckExecutions(assetKey: $key, checkName: $check, limit: $limit) {
+    partition status timestamp evaluation { severity } } }
 """
 _RUNS = """
 query($filter: RunsFilter!, $limit: Int!) { runsOrError(filter: $filter, limit: $limit) { __typename
@@ -231,6 +237,18 @@ class DagsterClient:
         found = self._asset(_CARRIED_AT, {"key": {"path": [name, "loaded_ranges"]}, "partitions": keys})
         events = found.get("latestMaterializationByPartition", [])
         return {event["partition"]: float(event["timestamp"]) / 1_000 for event in events if event is not None}
+
+    def contradicted(self, name: str) -> dict[str, float]:
+        """Return the ranges whose latest check found differences, and when; of the latest checks only."""
+        variables = {"key": {"path": [name, "loaded_ranges"]}, "check": "records_identical", "limit": PAGE_COUNT}
+        latest: dict[str, dict[str, Any]] = {}
+        for item in self._post({"query": _CHECKED, "variables": variables}).get("assetCheckExecutions") or ():
+            latest.setdefault(item["partition"], item)  # newest first
+        return {
+            key: item["timestamp"]
+            for key, item in latest.items()
+            if item["status"] == "FAILED" and (item["evaluation"] or {}).get("severity") == "ERROR"
+        }
 
     def runs(self, name: str, limit: int) -> list[dict[str, Any]]:
         """Return the latest runs of a migration's jobs, newest first."""

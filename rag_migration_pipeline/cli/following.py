@@ -57,6 +57,7 @@ class Following:
         records: Records of all ranges, by the plan.
         planned: Keys of the ranges that this run carries.
         carried: Keys of those that it has carried and proven.
+        contradicted: Keys of those whose latest check in this run found differences.
         proof: What the proof of the whole says.
         looked: What a job that only looks has found.
         dry: What a rehearsal has found.
@@ -69,6 +70,7 @@ class Following:
     records: int = 0
     planned: set[str] = field(default_factory=set)
     carried: set[str] = field(default_factory=set)
+    contradicted: set[str] = field(default_factory=set)
     proof: dict[str, Any] = field(default_factory=dict)
     looked: dict[str, Any] = field(default_factory=dict)
     dry: dict[str, Any] = field(default_factory=dict)
@@ -79,13 +81,15 @@ class Following:
     @property
     def done(self) -> int:
         """Ranges that are green and need nothing more of this run."""
-        return self.ranges - len(self.planned - self.carried) if self._is_planned else self.green
+        return self.ranges - len(self.planned - self.carried | self.contradicted) if self._is_planned else self.green
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Take in the next event."""
         kind, step = event["__typename"], event.get("stepKey") or ""
         if kind == "MaterializationEvent":
             self._materialized(event["assetKey"]["path"][-1], step, event)
+        elif kind == "AssetCheckEvaluationEvent":
+            self._checked(event["evaluation"])
         elif kind == "ObservationEvent":
             self.looked = metadata_of(event)
         elif kind == "ExecutionStepOutputEvent" and event.get("outputName") == "ranges":
@@ -107,6 +111,11 @@ class Following:
             self.carried.add(event["partition"])
         elif asset == "target_collection":
             self.proof = metadata_of(event)
+
+    def _checked(self, check: Mapping[str, Any]) -> None:
+        if check["assetKey"]["path"][-1] == "loaded_ranges":
+            is_wrong = not check["success"] and check["severity"] == "ERROR"  # a warning: records were set aside
+            (self.contradicted.add if is_wrong else self.contradicted.discard)(check["partition"])
 
     @property
     def rejected(self) -> int:

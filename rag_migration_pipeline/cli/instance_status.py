@@ -24,7 +24,7 @@ class InstanceStatus:
     """How far a migration is.
 
     Attributes:
-        done: Ranges that are green, and were not attempted in vain since.
+        done: Ranges that are green, and were neither attempted in vain nor contradicted since.
         missing: Ranges that are neither done nor failed nor in progress.
         records: Records of all ranges, as the last plan has them.
         proof: The last proof of the whole: whether it held, when, how many records; None where there was none.
@@ -76,7 +76,7 @@ def instance_status(client: DagsterClient, migration: Launchable) -> InstanceSta
     runs = client.runs(name, _LOOKED_AT)
     failed, running = _of_last_round(client, name, runs, every)
     running |= parts.get("materializing", set())
-    failed = (failed | parts.get("failed", set())) - running
+    failed = (failed | parts.get("failed", set()) | _contradicted(client, name) & every) - running
     done = parts.get("materialized", set()) - failed - running
     planned = next(iter(client.latest(name, "source_manifest").get("assetMaterializations", ())), None)
     return InstanceStatus(
@@ -116,6 +116,13 @@ def _of_last_round(
     if last["endTime"] is not None:
         return failed, set()
     return failed, {key for key, told in states.items() if "validate_range SUCCESS" not in told} & every - failed
+
+
+def _contradicted(client: DagsterClient, name: str) -> set[str]:
+    """Return the ranges that a proof contradicted, and that were not carried since; checks are timed in seconds."""
+    found = client.contradicted(name)
+    carried = client.carried_at(name, sorted(found))
+    return {key for key, at in found.items() if carried.get(key, 0.0) < at + 1}
 
 
 def _proof(latest: Mapping[str, Any]) -> dict[str, Any] | None:
