@@ -2,6 +2,10 @@
 
 app.py          the commands with their own options
 commands.py     what they do
+launching.py    what they do with a running Dagster: launch, status --dagster
+dagster_client.py   its webserver, asked through GraphQL
+following.py    a run as its events tell it
+instance_status.py  how far a migration is, as an instance knows it
 session.py      one call: what it is about, where it prints, how errors become exit codes
 exit_codes.py   the codes and their meanings
 table.py        one entry per option of a migration
