@@ -122,6 +122,7 @@ def verify(
 @with_request
 def status(
     request: Request,
+    context: typer.Context,
     dagster: Annotated[
         bool, typer.Option("--dagster", help="Ask a running Dagster instance; --name for one migration.")
     ] = False,
@@ -133,6 +134,8 @@ def status(
 
         of_dagster(request, url=url)
         return
+    if getattr(context.get_parameter_source("url"), "name", "") == "COMMANDLINE":
+        raise typer.BadParameter("--url is about a running Dagster: rag-migrate status --dagster --url ...")
     from rag_migration_pipeline.cli.commands import status as run
 
     run(request)

@@ -95,6 +95,12 @@ def test_wrong_usage_is_2(place: Place, arguments: tuple[str, ...], said: str) -
     assert said in " ".join(done.err.replace("│", " ").split())
 
 
+def test_an_address_without_dagster_is_refused(place: Place) -> None:
+    done = place.run("status", "--url", "http://localhost:3000")
+    assert (done.code, "rag-migrate status --dagster --url" in done.err) == (2, True)
+    assert place.run("status", DAGSTER_WEBSERVER_URL="http://localhost:3000").code == 0
+
+
 def test_dagster_knows_migrations_by_name_alone(place: Place) -> None:
     done = place.run("status", "--dagster", "--source", "memory://a")
     assert (done.code, "--dagster with --source" in done.err) == (2, True)
@@ -174,7 +180,7 @@ def test_the_exit_code_says_how_the_run_ended(place: Place, found: list[Any], st
 
 def test_a_webserver_that_is_away_for_a_while_is_waited_for(place: Place) -> None:
     answers = chain([fake.run("STARTED"), (503, "soon")], repeat(fake.run("SUCCESS")))
-    done = ask(place, dagster_with(fake.proven(rejected=0), runOrError=lambda: next(answers)), *LAUNCH, "-o", "json")
+    done = ask(place, dagster_with(fake.proven(rejected=0), runOrError=lambda _: next(answers)), *LAUNCH, "-o", "json")
     assert (done.code, done.facts["status"]) == (0, "SUCCESS")
 
 
@@ -192,6 +198,56 @@ def test_ctrl_c_leaves_the_run_going_and_says_so(place: Place) -> None:
     assert f"The run goes on; stop it there with Terminate: {server.url}/runs/{RUN_ID}" in err
     assert json.loads(out)["run_id"] == RUN_ID
     assert len(server.asked["launchRun"]) == 1
+
+
+def test_status_tells_ranges_that_only_a_run_knows_of(place: Place) -> None:
+    """Runs of jobs leave partitions neither failed nor in progress: their steps and checks say it."""
+    keys = [f"p_{number}" for number in range(6)]
+    partitions = {"materializedPartitions": keys[:4], "unmaterializedPartitions": keys[4:]}
+    carried = [{"partition": key, "timestamp": "1796037600000"} for key in ("p_1", "p_2")]
+    made = fake.materialized("source_manifest", "plan_changes", **{"dagster/row_count": 60})
+    made |= {"runId": fake.RUN_ID, "timestamp": "1796037600000"}
+    steps = {
+        "plan_changes": "SUCCESS",
+        "load_range[p_4]": "FAILURE",
+        "load_range[p_1]": "FAILURE",  # after it had been carried by an earlier run
+        "validate_range[p_0]": "SUCCESS",
+        "extract_range[p_3]": "IN_PROGRESS",
+    }
+    last = fake.run("STARTED")["runOrError"] | {"endTime": None}
+    checks = [
+        ("p_0", "SUCCEEDED", "ERROR"),
+        ("p_0", "FAILED", "ERROR"),  # an earlier one
+        ("p_2", "FAILED", "ERROR"),
+        ("p_3", "FAILED", "WARN"),
+    ]
+
+    def asset(query: str) -> Any:
+        if "assetPartitionStatuses" in query:
+            found: Any = {"assetPartitionStatuses": partitions}
+        elif "latestMaterializationByPartition" in query:
+            found = {"latestMaterializationByPartition": carried}
+        else:
+            found = {"assetMaterializations": [made], "assetChecksOrError": {}}
+        return {"assetNodeOrError": {"__typename": "AssetNode", **found}}
+
+    told = [
+        {"partition": key, "status": status, "timestamp": 1796037610.0, "evaluation": {"severity": severity}}
+        for key, status, severity in checks
+    ]
+    server = dagster_with(
+        assetNodeOrError=asset,
+        assetCheckExecutions={"assetCheckExecutions": told},
+        runsOrError={"runsOrError": {"__typename": "Runs", "results": [last]}},
+        runOrError={
+            "runOrError": {"__typename": "Run", "stepStats": [{"stepKey": k, "status": v} for k, v in steps.items()]}
+        },
+    )
+    done = ask(place, server, "status", "--dagster", "-o", "json")
+    (found,) = done.facts
+    numbers = [found[name] for name in ("ranges", "done", "failed", "missing", "in_progress", "records")]
+    assert (numbers, found["failed_ranges"]) == ([6, 1, 3, 1, 1, 60], ["p_1", "p_2", "p_4"])
+    assert found["runs"][0]["duration_seconds"] is None
 
 
 def test_dagster_is_not_imported(place: Place) -> None:

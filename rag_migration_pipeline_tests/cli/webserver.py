@@ -6,7 +6,7 @@ the answers are still Dagster's is shown by the test against the real one (``tes
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -100,7 +100,7 @@ class Webserver:
     """Answers GraphQL queries by the field that they ask for.
 
     Attributes:
-        answers: Field -> data, or a function that returns them, or status code and body.
+        answers: Field -> data, or a function from the query to them, or status code and body.
         asked: Every query's variables, by field.
         port: Where it listens.
     """
@@ -135,7 +135,7 @@ class Webserver:
             return 400, {"errors": [{"message": "the stand-in has no answer to this"}]}
         self.asked.setdefault(field, []).append(variables)
         found: Any = self.answers[field]
-        found = found() if isinstance(found, Callable) else found
+        found = found(query) if callable(found) else found
         return found if isinstance(found, tuple) else (200, {"data": found})
 
     @contextmanager
