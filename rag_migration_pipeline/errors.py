@@ -8,7 +8,8 @@ becomes which of ours (each adapter has one place for that).
     │   ├── StoreUnavailableError         unreachable, restarting, 5xx          (also ConnectionError)
     │   ├── StoreTimeoutError             no answer in time                     (also TimeoutError)
     │   ├── RateLimitedError              429 / resource exhausted; retry_after_s
-    │   └── MigrationLockedError          somebody else works on the migration
+    │   ├── MigrationLockedError          somebody else works on the migration
+    │   └── DagsterUnavailableError       nobody answers where Dagster's webserver should (also ConnectionError)
     ├── StopError                         trying again cannot help; somebody must change something
     │   ├── CollectionNotFoundError                                             (also LookupError)
     │   ├── CollectionExistsError                                               (also ValueError)
@@ -21,7 +22,8 @@ becomes which of ours (each adapter has one place for that).
     │   ├── ConflictError                 ids of the plan are already in the target
     │   ├── SourceChangedError            the source is not what the manifest says
     │   ├── ManifestError                 state of another migration, or damaged (also ValueError)
-    │   └── StagingError                  staging or state cannot be written    (also OSError)
+    │   ├── StagingError                  staging or state cannot be written    (also OSError)
+    │   └── DagsterRefusedError           Dagster's webserver refuses a request, or is none
     ├── MigrationInterruptedError         stopped on request; goes on with resume
     ├── RecordRejectedError               set this record aside; the rest can go on (also ValueError)
     └── ValidationError                   the target contradicts what the run claims; carries .report
@@ -89,6 +91,10 @@ class MigrationLockedError(TryAgainError):
     """Somebody else works on the migration; ``facts['holders']`` says who, as text."""
 
 
+class DagsterUnavailableError(TryAgainError, ConnectionError):
+    """Nobody answers where Dagster's webserver should, or not in time."""
+
+
 class StopError(MigrationError):
     """Trying again cannot help; somebody must change something first."""
 
@@ -152,6 +158,10 @@ class StagingError(StopError, OSError):
     def __str__(self) -> str:
         """Our sentence; OSError's own formatting would read the arguments as errno and strerror."""
         return f"{self.what} {self.todo}".strip()
+
+
+class DagsterRefusedError(StopError):
+    """Dagster's webserver refuses a request, has not what is asked for, or is none."""
 
 
 class MigrationInterruptedError(MigrationError):

@@ -76,6 +76,32 @@ class LegProgress:
         self._console.print(f"  {self._title}: {count}, {rate:,.0f} records/s, eta {eta:.0f} s", highlight=False)
 
 
+class RangeProgress:
+    """Progress of a run elsewhere, which tells of whole ranges."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        """Show nothing yet."""
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        columns += [TextColumn("ranges"), TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn()]
+        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._console = console
+        self._title = title
+        self._task = self.bar.add_task(title, total=None)
+        self._told = ""
+        self._said = 0.0
+
+    def update(self, done: int, total: int, status: str) -> None:
+        """Take how many ranges are green; without a terminal a change is printed, at most every few seconds."""
+        state = status.lower().replace("_", " ")
+        self.bar.update(self._task, completed=done, total=total or None, description=f"{self._title} ({state})")
+        text = f"  {self._title}: {state}" + (f", {done} of {total} ranges" if total else "")
+        now = time.perf_counter()
+        if self._console.is_terminal or text == self._told or now - self._said < LINE_EVERY_S:
+            return
+        self._told, self._said = text, now
+        self._console.print(text, highlight=False)
+
+
 @contextmanager
 def show_progress(console: Console, title: str) -> Iterator[LegProgress]:
     """Show a bar while the block runs, and feed it with the events of this process."""

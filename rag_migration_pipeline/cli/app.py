@@ -7,12 +7,12 @@ Everything that costs time is imported inside commands, so that ``--help`` is qu
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from rag_migration_pipeline.cli.exit_codes import EPILOG
-from rag_migration_pipeline.cli.signatures import COMMON, SHARED_FLAGS, Request, with_request
+from rag_migration_pipeline.cli.signatures import COMMON, SHARED_FLAGS, Request, with_name, with_request
 from rag_migration_pipeline.cli.table import TABLE
 
 app = typer.Typer(
@@ -22,6 +22,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        envvar="DAGSTER_WEBSERVER_URL",
+        show_envvar=False,
+        help="Dagster's webserver, http://localhost:3000 by default; also DAGSTER_WEBSERVER_URL.",
+        show_default=False,
+    ),
+]
+URL = "http://localhost:3000"
 
 Purge = Annotated[bool, typer.Option("--purge", help="Remove the state of what succeeded.", show_default=False)]
 
@@ -107,11 +120,51 @@ def verify(
 
 @app.command("status")
 @with_request
-def status(request: Request) -> None:
+def status(
+    request: Request,
+    context: typer.Context,
+    dagster: Annotated[
+        bool, typer.Option("--dagster", help="Ask a running Dagster instance; --name for one migration.")
+    ] = False,
+    url: Url = URL,
+) -> None:
     """Show how far migrations are: ranges done, failed, missing, and rates. Of one, or of all in the state folder."""
+    if dagster:
+        from rag_migration_pipeline.cli.launching import status as of_dagster
+
+        of_dagster(request, url=url)
+        return
+    if getattr(context.get_parameter_source("url"), "name", "") == "COMMANDLINE":
+        raise typer.BadParameter("--url is about a running Dagster: rag-migrate status --dagster --url ...")
     from rag_migration_pipeline.cli.commands import status as run
 
     run(request)
+
+
+@app.command("launch")
+@with_name
+def launch(
+    request: Request,
+    job: Annotated[
+        Literal["migrate", "sync", "retry_failed", "plan", "detect", "verify"],
+        typer.Option("--job", help="Which of the migration's jobs; sync by default.", show_default=False),
+    ] = "sync",
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="What this run does otherwise, several times: page_count=500, dry_run=true; sample=100 with verify.",
+            show_default=False,
+        ),
+    ] = None,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="Return at once with the id of the run.")] = False,
+    url: Url = URL,
+) -> None:
+    """Launch a job of a migration in a running Dagster instance, and follow it to its end."""
+    from rag_migration_pipeline.cli.launching import launch as run
+
+    run(request, url=url, job=job, options=options or [], follow=not no_follow)
 
 
 @app.command("replay")

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 import yaml
 
-from rag_migration_pipeline.cli.exit_codes import ExitCode
+from rag_migration_pipeline.cli.exit_codes import ExitCode, worst_of
 from rag_migration_pipeline.cli.merging import Asked
 from rag_migration_pipeline.cli.session import Session, exit_code_of, session
 from rag_migration_pipeline.cli.showing import SHOWN, pairs_table, result_table, rows_table
@@ -45,18 +45,7 @@ def migrate(request: Request, *, purge: bool) -> None:
     with session(request) as run:
         done = [_migrate_one(run, item, purge=purge) for item in run.asked()]
         run.results([facts for facts, _ in done])
-        run.end(max((code for _, code in done), key=_SEVERITY.index))
-
-
-_SEVERITY = (
-    ExitCode.DONE,
-    ExitCode.PARTLY,
-    ExitCode.FAILED,
-    ExitCode.USAGE,
-    ExitCode.INCOMPATIBLE,
-    ExitCode.CONTRADICTED,
-    ExitCode.INTERRUPTED,
-)
+        run.end(worst_of(code for _, code in done))
 
 
 def _migrate_one(run: Session, item: Asked, *, purge: bool) -> tuple[dict[str, Any], ExitCode]:

@@ -3,6 +3,7 @@
 Belongs here: the codes and their sentences. Does not belong here: which error becomes which (``session.py``).
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -29,3 +30,18 @@ MEANINGS = {
 }
 
 EPILOG = "Exit codes: " + "; ".join(f"{code.value} {text}" for code, text in MEANINGS.items()) + "."
+
+_SEVERITY = (
+    ExitCode.DONE,
+    ExitCode.PARTLY,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.INCOMPATIBLE,
+    ExitCode.CONTRADICTED,
+    ExitCode.INTERRUPTED,
+)
+
+
+def worst_of(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the code that counts where several things were done."""
+    return max(codes, key=_SEVERITY.index)

@@ -5,7 +5,7 @@ Belongs here: tables, JSON and YAML, progress, errors. Does not belong here: wha
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,9 +17,12 @@ from rich.text import Text
 
 from rag_migration_pipeline.models import MigrationResult
 from rag_migration_pipeline.progress import MigrationProgress, OnProgress
-from rag_migration_pipeline.progress_bar import LegProgress
+from rag_migration_pipeline.progress_bar import LegProgress, RangeProgress
 
 Form = Literal["table", "json", "yaml"]
+OnRanges = Callable[[int, int, str], object]
+"""Takes how many ranges are green, of how many, and the run's status."""
+
 SHOWN = 20
 """So many findings or errors are shown to people."""
 
@@ -78,6 +81,16 @@ class Screen:
 
         with shown.bar:
             yield on_progress
+
+    @contextmanager
+    def range_progress(self, title: str, *, is_shown: bool = True) -> Iterator[OnRanges | None]:
+        """Show how many ranges of a run elsewhere are green, and what its status is, while the block runs."""
+        if self.is_quiet or not is_shown:
+            yield None
+            return
+        shown = RangeProgress(_errors(), title)
+        with shown.bar:
+            yield shown.update
 
 
 def _errors() -> Console:

@@ -5,7 +5,7 @@ the table, the commands.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -77,11 +77,22 @@ COMMON: dict[str, tuple[Any, Any]] = {
 
 def with_request(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a migration and those that all commands share, as its first argument."""
+    return _with(command, TABLE, COMMON)
 
+
+def with_name(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the name of a migration that is described elsewhere, and where and how it prints."""
+    kept = ("output", "quiet", "log_format", "log_level")
+    return _with(command, [entry for entry in TABLE if entry.key == "name"], {name: COMMON[name] for name in kept})
+
+
+def _with(
+    command: Callable[..., None], entries: Sequence[Entry], common: Mapping[str, tuple[Any, Any]]
+) -> Callable[..., None]:
     @wraps(command)
     def call(**values: Any) -> None:
-        given = {entry.key: values.pop(entry.key) for entry in TABLE}
-        shared = {name: values.pop(name) for name in COMMON}
+        given = {entry.key: values.pop(entry.key) for entry in entries}
+        shared = {name: values.pop(name) for name in common}
         command(Request({key: value for key, value in given.items() if value is not None}, **shared), **values)
 
     own = list(inspect.signature(command).parameters.values())[1:]
@@ -90,9 +101,9 @@ def with_request(command: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=Annotated[kind, option]
         )
-        for name, (kind, option) in COMMON.items()
+        for name, (kind, option) in common.items()
     ]
-    parameters = [*own, *map(_parameter, TABLE), *shared]
+    parameters = [*own, *map(_parameter, entries), *shared]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {item.name: item.annotation for item in parameters} | {"return": None}
     return call

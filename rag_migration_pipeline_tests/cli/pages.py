@@ -75,8 +75,7 @@ def exit_codes() -> str:
 
 def _flags(option: Any) -> str:
     kind = option.type_descriptor.annotation
-    choices = "|".join(get_args(kind))
-    value = "" if option.is_flag else f" {option.metavar or choices or KINDS[kind]}"
+    value = "" if option.is_flag else f" {option.metavar or '|'.join(get_args(kind)) or KINDS[kind]}"
     return ", ".join(f"`{flag}{value}`" for flag in option.opts)
 
 

@@ -21,7 +21,7 @@ def test_version_and_help_are_quick_to_say(place: Place) -> None:
     assert place.run("--version").out.strip() == __version__
     shown = place.run("--help")
     assert shown.code == 0
-    for word in ("plan", "verify", "status", "replay", "rollback", "stores", "collections", "init", "purge"):
+    for word in ("plan", "verify", "status", "launch", "replay", "rollback", "stores", "collections", "init", "purge"):
         assert f" {word} " in shown.out
     assert "--install-completion" in shown.out
 
