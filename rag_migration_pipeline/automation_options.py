@@ -88,6 +88,7 @@ class AutomationOptions(BaseModel):
         watch: Look at the source for changes, and sync when there are any; see `Watch`.
         notify: Who is told when a run failed; see `Notifier`.
         max_lag_s: How long the last proof may be ago, in seconds, before Dagster calls the target stale.
+        ranges_per_run: How many ranges one run of a backfill takes, so that several runs share it; None takes all.
     """
 
     schedule: str | None = None
@@ -96,6 +97,7 @@ class AutomationOptions(BaseModel):
     watch: Watch | None = None
     notify: tuple[Notifier, ...] = ()
     max_lag_s: float | None = Field(default=None, gt=0)
+    ranges_per_run: int | None = Field(default=None, ge=1)
 
     @field_validator("schedule")
     @classmethod

@@ -63,7 +63,7 @@ def _loaded_ranges(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.A
         kinds={"arrow"},
         code_version=CODE_VERSION,
         partitions_def=declaration.partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=_backfill_policy(declaration),
         ins={"manifest": dg.AssetIn(key=declaration.key("source_manifest"), dagster_type=dg.Nothing)},
         description="Each range of the source in the target, read back and found identical.",
     )
@@ -71,6 +71,12 @@ def _loaded_ranges(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.A
         return ops.finish.alias("finish_ranges")(migrate_ranges(ops, ops.plan_ranges.alias("plan_ranges")(manifest)))
 
     return loaded_ranges
+
+
+def _backfill_policy(declaration: MigrationDeclaration) -> dg.BackfillPolicy:
+    """Return into how many runs a backfill is cut; how many of them run at once, the target's pool says."""
+    count = declaration.options.ranges_per_run
+    return dg.BackfillPolicy.single_run() if count is None else dg.BackfillPolicy.multi_run(count)
 
 
 def migrate_ranges(ops: MigrationOps, keys: Any) -> Any:

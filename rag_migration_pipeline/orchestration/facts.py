@@ -4,6 +4,8 @@ Belongs here: turning manifests, receipts and reports into Dagster's values. Doe
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,18 @@ def retired_metadata(before: Manifest, later: Manifest, deletes: str) -> Mapping
     fate = "deleted from the target" if deletes == "mirror" else "kept in the target (deletes: keep)"
     text = f"{', '.join(gone[:100])}: the source has none of their records any more; these were {fate}"
     return {"ranges retired": dg.MetadataValue.text(text)}
+
+
+def lag_metadata(held: Any, newest: Any) -> dict[str, Any]:
+    """Return the watermarks of target and source, and how far they are apart: dates in seconds, numbers as they are."""
+    found: dict[str, Any] = {"newest in the target": held, "newest in the source": newest}
+    if isinstance(held, str) and isinstance(newest, str):
+        with suppress(ValueError, TypeError):  # texts that are no dates, or only one of them with a zone
+            lag = datetime.fromisoformat(newest) - datetime.fromisoformat(held)
+            found["lag seconds"] = lag.total_seconds()
+    elif isinstance(held, int | float) and isinstance(newest, int | float):
+        found["lag"] = newest - held
+    return found
 
 
 def range_metadata(staged: StagedRange, receipt: Receipt) -> Mapping[str, Any]:

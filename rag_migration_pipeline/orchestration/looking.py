@@ -12,13 +12,15 @@ from pydantic import Field
 from rag_migration_pipeline.errors import ManifestError, ValidationError
 from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
 from rag_migration_pipeline.orchestration.detected import note_detected
+from rag_migration_pipeline.orchestration.facts import lag_metadata
 from rag_migration_pipeline.orchestration.rounds import changes_metadata
 from rag_migration_pipeline.orchestration.session import dagster_failures, migration_context
+from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.plan_view import verdict_table
 from rag_migration_pipeline.steps.planning import is_finished
 from rag_migration_pipeline.steps.preview import plan_migration
 from rag_migration_pipeline.steps.verification import verify
-from rag_migration_pipeline.steps.watching import find_changes
+from rag_migration_pipeline.steps.watching import find_changes, noted_watermark
 
 SHOWN = 10
 
@@ -87,15 +89,21 @@ def _detect(declaration: MigrationDeclaration) -> tuple[str, dg.OpDefinition, st
                     f"migration {declaration.name!r} is not proven yet: what changed since cannot be told.",
                     todo=f"Run {declaration.name}__sync, which carries it first.",
                 )
-            changes, _ = find_changes(migration)
+            changes, newest = find_changes(migration)
             note_detected(migration.state, migration.manifest, changes)
-            context.log_event(
-                dg.AssetObservation(declaration.key("source_manifest"), metadata=changes_metadata(changes))
-            )
+            found = {**changes_metadata(changes), **_lag(migration, newest)}
+            context.log_event(dg.AssetObservation(declaration.key("source_manifest"), metadata=found))
         context.log.info("%d records changed", changes.count)
         return changes.count
 
     return "detect", detect, "Find out what changed in the source since the last proof; nothing is loaded."
+
+
+def _lag(migration: MigrationContext, newest: Any) -> dict[str, Any]:
+    """Return how far the target is behind the source, where the migration goes by a watermark."""
+    name = migration.migration.options.watermark
+    held = None if name is None else noted_watermark(migration.state, name)
+    return {} if held is None or newest is None else lag_metadata(held, newest)
 
 
 def _verify(declaration: MigrationDeclaration) -> tuple[str, dg.OpDefinition, str]:

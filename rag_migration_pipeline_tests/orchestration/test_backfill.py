@@ -19,7 +19,7 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 
 from rag_migration_pipeline_tests.homes import copy_home
-from rag_migration_pipeline_tests.orchestration.scene import REFUSED, Scene, ranges_of
+from rag_migration_pipeline_tests.orchestration.scene import QUICK, REFUSED, Scene, ranges_of
 
 MakeScene = Callable[..., Scene]
 
@@ -146,6 +146,14 @@ def backfill(scene: Scene, partitions: list[str]) -> PartitionBackfill:
 
 
 # Dagster 1.13.27 uses this itself when it plans a backfill.
+@pytest.mark.parametrize("count", [None, 1, 2])
+def test_a_backfill_is_cut_into_runs_of_so_many_ranges(make_scene: MakeScene, count: int | None) -> None:
+    scene = make_scene(12, options={**QUICK, "ranges_per_run": count})
+    policy = scene.definitions.resolve_assets_def(scene.declaration.key("loaded_ranges")).backfill_policy
+    assert policy is not None
+    assert policy.max_partitions_per_run == count
+
+
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources` is deprecated:DeprecationWarning")
 def test_a_backfill_of_what_is_failed_and_missing_runs_only_that(kept: Scene) -> None:
     kept.materialize("source_manifest")

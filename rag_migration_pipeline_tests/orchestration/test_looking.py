@@ -1,11 +1,16 @@
 """The jobs that only look: `<m>__plan`, `<m>__detect` and `<m>__verify`."""
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from rag_migration_pipeline.orchestration.detected import read_detected
+from rag_migration_pipeline.orchestration.facts import lag_metadata
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline_tests.orchestration.scene import (
     COLLECTION,
+    QUICK,
     REFUSED,
     Bag,
     Scene,
@@ -14,6 +19,8 @@ from rag_migration_pipeline_tests.orchestration.scene import (
     steps_started,
 )
 from rag_migration_pipeline_tests.orchestration.test_rounds import READS_OF_VECTORS, change, remove, run
+
+MakeScene = Callable[..., Scene]
 
 
 def observed(scene: Scene, asset: str) -> dict[str, Any]:
@@ -60,6 +67,29 @@ def test_a_detection_finds_what_changed_and_loads_nothing(scene: Scene) -> None:
     found = read_detected(scene.folder, manifest)
     assert found is not None
     assert found.count == 4
+
+
+def test_a_detection_by_watermark_says_how_far_the_target_is_behind(make_scene: MakeScene) -> None:
+    scene = make_scene(12, options={**QUICK, "detect": "watermark", "watermark": "number"})
+    assert run(scene, "sync").success
+    scene.fill(3, start=12)
+    assert run(scene, "detect").success
+    shown = observed(scene, "source_manifest")
+    assert (shown["newest in the target"], shown["newest in the source"], shown["lag"]) == (11, 14, 3)
+
+
+@pytest.mark.parametrize(
+    ("held", "newest", "lag"),
+    [
+        ("2026-01-01T00:00:00+00:00", "2026-01-01T01:00:00+01:00", {"lag seconds": 0.0}),
+        ("2026-01-01", "2026-01-02", {"lag seconds": 86_400.0}),
+        ("2026-01-01T00:00:00", "2026-01-01T00:00:00+00:00", {}),
+        ("a", "b", {}),
+        (1.5, 4, {"lag": 2.5}),
+    ],
+)
+def test_a_lag_is_in_seconds_where_the_field_holds_dates(held: Any, newest: Any, lag: dict[str, float]) -> None:
+    assert lag_metadata(held, newest) == {"newest in the target": held, "newest in the source": newest, **lag}
 
 
 def test_what_was_detected_of_another_generation_is_forgotten(scene: Scene) -> None:

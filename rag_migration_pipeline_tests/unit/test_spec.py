@@ -64,6 +64,7 @@ def test_every_option_arrives() -> None:
         "watch": {"every_s": 30, "by": "watermark", "field": "updated_at"},
         "notify": ({"to": "https://hooks.example.com/x", "secret_env": "HOOK", "channel": None},),
         "max_lag_s": 3600.0,
+        "ranges_per_run": 20,
         "accept_lossy": ("id", "field tags"),
         "translate_names": True,
         "target_fields": {"year": "int64", "title": {"type": "varchar", "max_length_bytes": 512}},
@@ -120,6 +121,7 @@ def test_options_have_the_names_that_users_know(given: dict[str, Any], meant: di
         ({"notify": [{"to": "mail"}]}, r"notify\.0\.to: expected log, slack, an http\(s\) URL or module:function"),
         ({"notify": [{"to": "slack"}]}, r"notify\.0\.to: slack needs the channel"),
         ({"max_lag_s": 0}, r"max_lag_s: "),
+        ({"ranges_per_run": 0}, r"ranges_per_run: "),
     ],
 )
 def test_what_is_wrong_with_running_it_is_named(values: dict[str, Any], said: str) -> None:
