@@ -94,6 +94,7 @@ class RangeProgress:
         """Take how many ranges are green; without a terminal a change is printed, at most every few seconds."""
         state = status.lower().replace("_", " ")
         self.bar.update(self._task, completed=done, total=total or None, description=f"{self._title} ({state})")
+        self.bar.tasks[self._task].finished_time = None  # all may be green before the run has begun
         text = f"  {self._title}: {state}" + (f", {done} of {total} ranges" if total else "")
         now = time.perf_counter()
         if self._console.is_terminal or text == self._told or now - self._said < LINE_EVERY_S:

@@ -205,12 +205,15 @@ def test_status_tells_ranges_that_only_a_run_knows_of(place: Place) -> None:
     keys = [f"p_{number}" for number in range(6)]
     partitions = {"materializedPartitions": keys[:4], "unmaterializedPartitions": keys[4:]}
     carried = [{"partition": key, "timestamp": "1796037600000"} for key in ("p_1", "p_2")]
-    made = fake.materialized("source_manifest", "plan_changes", **{"dagster/row_count": 60})
-    made |= {"runId": fake.RUN_ID, "timestamp": "1796037600000"}
+    made = {
+        "runId": RUN_ID,
+        "timestamp": "1796037600000",
+        "metadataEntries": [{"label": "dagster/row_count", "intRepr": "60"}],
+    }
     steps = {
         "plan_changes": "SUCCESS",
         "load_range[p_4]": "FAILURE",
-        "load_range[p_1]": "FAILURE",  # after it had been carried by an earlier run
+        "load_range[p_1]": "FAILURE",  # after an earlier run had carried it
         "validate_range[p_0]": "SUCCESS",
         "extract_range[p_3]": "IN_PROGRESS",
     }
