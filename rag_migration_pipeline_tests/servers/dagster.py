@@ -78,6 +78,11 @@ class DagsterProcesses:
                 started.stop()
         self._port.close()
 
+    @property
+    def url(self) -> str:
+        """The webserver's address."""
+        return f"http://127.0.0.1:{self._port.number}"
+
     def instance(self) -> dg.DagsterInstance:
         """Return the instance, to look at; the caller disposes of it."""
         return dg.DagsterInstance.from_config(str(self.home))
@@ -89,9 +94,8 @@ class DagsterProcesses:
             AssertionError: It answered with errors.
         """
         body = json.dumps({"query": text, "variables": variables}).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port.number}/graphql", data=body, headers={"Content-Type": "application/json"}
-        )
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/graphql", data=body, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 found = json.load(answer)
