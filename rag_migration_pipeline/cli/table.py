@@ -150,5 +150,6 @@ TABLE: tuple[Entry, ...] = (
     _entry("timezone", "text", DAGSTER, "Time zone of the schedule.", metavar="ZONE"),
     _entry("watch", "yaml", DAGSTER, "Sync when the source changes: {every_s: 60, by: count|ids|watermark}."),
     _entry("notify", "yaml", DAGSTER, "Who is told of failures: [{to: log}, {to: 'https://..', secret_env: ..}]."),
+    _entry("owners", "yaml", DAGSTER, "Whose the assets are: [team:data, someone@example.com]."),
     _entry("max_lag_s", "number", DAGSTER, "Seconds after which the last proof is too old."),
 )

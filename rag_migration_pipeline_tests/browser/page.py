@@ -111,6 +111,18 @@ class DagsterPage:
                 found[cells[0]] = cells[-1] or cells[1]
         return found
 
+    def sees(self, *texts: str) -> None:
+        """Wait until each of these texts stands on the page by itself."""
+        for text in texts:
+            expect(self.page.get_by_text(text, exact=True).locator("visible=true").first).to_be_visible(
+                timeout=QUICK_MS
+            )
+
+    def open_last_run(self) -> None:
+        """Open the run that the page names as the one that made a partition or an asset."""
+        self.page.locator("a[href^='/runs/']").first.click()
+        expect(self.page.get_by_text(re.compile("^Run of")).first).to_be_visible(timeout=QUICK_MS)
+
     def plots(self) -> set[str]:
         """Switch an asset's overview to plots, and return the titles that have a drawing below."""
         self.page.get_by_role("button", name="Plots").click()

@@ -30,6 +30,7 @@ name: whole
 source: chroma://127.0.0.1:{port}/docs
 target: chroma://127.0.0.1:{port}/docs_copy
 range_count: 10
+owners: [team:data, someone@example.com]
 ---
 name: healed
 source: chroma://127.0.0.1:{port}/notes
@@ -123,7 +124,21 @@ def test_a_backfill_from_the_page_turns_every_range_green_and_its_numbers_are_wh
     ui.materialize("whole/target_collection")
     shown = ui.metadata("integrity report")
     assert (shown["proven"], number(shown["records written"])) == ("true", COUNT)
+    assert number(shown["lag in records"]) == 0
     assert Path(shown["integrity report"].splitlines()[0]).name == "report.html"
+    ui.sees("Columns", "(unnamed vector)", "float32[3]", "vector: dense, l2")
+    ui.screenshot("proof")
+
+
+def test_assets_show_the_way_the_stores_and_their_owners(server: ChromaServer, ui: DagsterPage) -> None:
+    address = f"chroma://127.0.0.1:{server.port}"
+    for asset, made in (("source_manifest", "Parquet"), ("loaded_ranges", "Arrow"), ("target_collection", "Report")):
+        ui.open(f"whole/{asset}", "overview")
+        ui.sees("docs", "docs_copy", address)  # cells of the description's table, drawn as Markdown
+        ui.sees("Owners", "data", "someone@example.com", "Kinds", "chroma", made)
+    ui.open_group("whole")
+    ui.sees("source_manifest", "loaded_ranges", "target_collection")
+    ui.screenshot("asset-graph")
 
 
 def test_a_failed_range_is_red_and_it_alone_is_run_again_from_the_page(

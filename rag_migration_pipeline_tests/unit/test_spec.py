@@ -62,6 +62,7 @@ def test_every_option_arrives() -> None:
         "timezone": "Europe/Berlin",
         "watch": {"every_s": 30, "by": "watermark", "field": "updated_at"},
         "notify": ({"to": "https://hooks.example.com/x", "secret_env": "HOOK", "channel": None},),
+        "owners": ("team:data", "someone@example.com"),
         "max_lag_s": 3600.0,
         "accept_lossy": ("id", "field tags"),
         "translate_names": True,
@@ -118,6 +119,8 @@ def test_options_have_the_names_that_users_know(given: dict[str, Any], meant: di
         ({"notify": [{"to": "mail"}]}, r"notify\.0\.to: expected log, slack, an http\(s\) URL or module:function"),
         ({"notify": [{"to": "slack"}]}, r"notify\.0\.to: slack needs the channel"),
         ({"max_lag_s": 0}, r"max_lag_s: "),
+        ({"owners": ["team:"]}, r"owners: .*e-mail addresses and teams such as team:data"),
+        ({"owners": ["someone"]}, r"owners: .*got 'someone'"),
     ],
 )
 def test_what_is_wrong_with_running_it_is_named(values: dict[str, Any], said: str) -> None:
