@@ -4,6 +4,7 @@ Belongs here: their names and checks. Does not belong here: schedules and sensor
 options (``options.py``).
 """
 
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Self
@@ -87,6 +88,7 @@ class AutomationOptions(BaseModel):
             changed in place is not carried then; a sync does.
         watch: Look at the source for changes, and sync when there are any; see `Watch`.
         notify: Who is told when a run failed; see `Notifier`.
+        owners: Whose the assets are in Dagster: e-mail addresses, and teams as ``team:name``.
         max_lag_s: How long the last proof may be ago, in seconds, before Dagster calls the target stale.
         ranges_per_run: How many ranges one run of a backfill takes, so that several runs share it; None takes all.
     """
@@ -96,6 +98,7 @@ class AutomationOptions(BaseModel):
     declarative: bool = False
     watch: Watch | None = None
     notify: tuple[Notifier, ...] = ()
+    owners: tuple[str, ...] = ()
     max_lag_s: float | None = Field(default=None, gt=0)
     ranges_per_run: int | None = Field(default=None, ge=1)
 
@@ -104,6 +107,14 @@ class AutomationOptions(BaseModel):
     def _check_schedule(cls, value: str | None) -> str | None:
         if value is not None and len(value.split()) != 5:
             raise ValueError("expected five fields as cron has them, e.g. 0 2 * * * for two o'clock every night")
+        return value
+
+    @field_validator("owners")
+    @classmethod
+    def _check_owners(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in value:
+            if not re.fullmatch(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", owner):
+                raise ValueError(f"expected e-mail addresses and teams such as team:data, got {owner!r}")
         return value
 
     @field_validator("timezone")

@@ -151,6 +151,7 @@ TABLE: tuple[Entry, ...] = (
     _entry("declarative", "switch", DAGSTER, "Run the schedule by automation conditions of the assets."),
     _entry("watch", "yaml", DAGSTER, "Sync when the source changes: {every_s: 60, by: count|ids|watermark}."),
     _entry("notify", "yaml", DAGSTER, "Who is told of failures: [{to: log}, {to: 'https://..', secret_env: ..}]."),
+    _entry("owners", "yaml", DAGSTER, "Whose the assets are: [team:data, someone@example.com]."),
     _entry("max_lag_s", "number", DAGSTER, "Seconds after which the last proof is too old."),
     _entry("ranges_per_run", "integer", DAGSTER, "Ranges that one run of a backfill takes; by default all."),
 )

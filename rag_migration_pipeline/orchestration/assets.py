@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from rag_migration_pipeline.orchestration.appearance import Appearance
 from rag_migration_pipeline.orchestration.automation import condition_of, freshness_of
 from rag_migration_pipeline.orchestration.checks import evaluate_collection
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
@@ -28,17 +29,21 @@ from rag_migration_pipeline.steps.manifest import manifest_fingerprint
 from rag_migration_pipeline.steps.report import prove_collection
 
 
-def build_assets(declaration: MigrationDeclaration, ops: MigrationOps) -> list[dg.AssetsDefinition]:
-    """Return the three assets of a migration."""
-    return [_source_manifest(declaration), _loaded_ranges(declaration, ops), _target_collection(declaration)]
+def build_assets(appearance: Appearance, ops: MigrationOps) -> list[dg.AssetsDefinition]:
+    """Return the three assets of a migration, as they are to look."""
+    return [_source_manifest(appearance), _loaded_ranges(appearance, ops), _target_collection(appearance)]
 
 
-def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
+def _source_manifest(appearance: Appearance) -> dg.AssetsDefinition:
+    declaration = appearance.declaration
+
     @dg.asset(
         key=declaration.key("source_manifest"),
         automation_condition=condition_of(declaration, "source_manifest"),
         group_name=declaration.name,
-        kinds={"python"},
+        kinds=appearance.kinds("source_manifest"),
+        owners=appearance.owners,
+        description=appearance.description("source_manifest"),
         code_version=CODE_VERSION,
         required_resource_keys=declaration.resource_keys,
         pool=declaration.source_pool or declaration.pool,
@@ -55,17 +60,20 @@ def _source_manifest(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
     return source_manifest
 
 
-def _loaded_ranges(declaration: MigrationDeclaration, ops: MigrationOps) -> dg.AssetsDefinition:
+def _loaded_ranges(appearance: Appearance, ops: MigrationOps) -> dg.AssetsDefinition:
+    declaration = appearance.declaration
+
     @dg.graph_asset(
         key=declaration.key("loaded_ranges"),
         automation_condition=condition_of(declaration, "loaded_ranges"),
         group_name=declaration.name,
-        kinds={"arrow"},
+        kinds=appearance.kinds("loaded_ranges"),
+        owners=appearance.owners,
+        description=appearance.description("loaded_ranges"),
         code_version=CODE_VERSION,
         partitions_def=declaration.partitions,
         backfill_policy=_backfill_policy(declaration),
         ins={"manifest": dg.AssetIn(key=declaration.key("source_manifest"), dagster_type=dg.Nothing)},
-        description="Each range of the source in the target, read back and found identical.",
     )
     def loaded_ranges(manifest: Any) -> Any:
         return ops.finish.alias("finish_ranges")(migrate_ranges(ops, ops.plan_ranges.alias("plan_ranges")(manifest)))
@@ -94,12 +102,16 @@ def migrate_ranges(ops: MigrationOps, keys: Any) -> Any:
     )
 
 
-def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition:
+def _target_collection(appearance: Appearance) -> dg.AssetsDefinition:
+    declaration = appearance.declaration
+
     @dg.asset(
         key=declaration.key("target_collection"),
         automation_condition=condition_of(declaration, "target_collection"),
         group_name=declaration.name,
-        kinds={"python"},
+        kinds=appearance.kinds("target_collection"),
+        owners=appearance.owners,
+        description=appearance.description("target_collection"),
         code_version=CODE_VERSION,
         freshness_policy=freshness_of(declaration),
         deps=[dg.AssetDep(declaration.key("loaded_ranges"), partition_mapping=dg.AllPartitionMapping())],
@@ -114,6 +126,6 @@ def _target_collection(declaration: MigrationDeclaration) -> dg.AssetsDefinition
                 report = prove_collection(migration, timings=timings)
                 proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
                 proof.page = migration.state.report_page
-            return dg.MaterializeResult(metadata=report_metadata(report, migration.state))
+            return dg.MaterializeResult(metadata=report_metadata(report, migration))
 
     return target_collection

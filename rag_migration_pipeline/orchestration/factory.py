@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.orchestration.appearance import appearance_of
 from rag_migration_pipeline.orchestration.assets import build_assets
 from rag_migration_pipeline.orchestration.automation import (
     build_automation_sensors,
@@ -70,7 +71,7 @@ def _definitions(declarations: Iterable[MigrationDeclaration], resources: Mappin
     for declaration in declarations:
         launches[declaration.run_key] = RunOptions()
         ops = build_ops(declaration)
-        assets += build_assets(declaration, ops)
+        assets += build_assets(appearance_of(declaration, resources), ops)
         checks += build_checks(declaration)
         own = [
             *build_round_jobs(declaration, ops),

@@ -11,10 +11,12 @@ from typing import Any
 
 import dagster as dg
 
+from rag_migration_pipeline.orchestration.columns import column_schema
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.staging import StagedRange
 from rag_migration_pipeline.receipts import Receipt
 from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.integrity import Timing
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint
 from rag_migration_pipeline.steps.plan_view import verdict_table
@@ -22,6 +24,9 @@ from rag_migration_pipeline.steps.report import Report
 
 PAGE = "integrity report"
 """Name of the metadata entry that leads to the page of a proof."""
+
+QUARANTINE = "quarantine"
+"""Name of the metadata entry that leads to the records that were set aside, where there are any."""
 
 _READ, _SECONDS = "records read", " seconds"
 _PAGE_COUNT = 1_000
@@ -84,9 +89,10 @@ def lag_metadata(held: Any, newest: Any) -> dict[str, Any]:
     return found
 
 
-def range_metadata(staged: StagedRange, receipt: Receipt) -> Mapping[str, Any]:
+def range_metadata(staged: StagedRange, receipt: Receipt, state: StateFolder) -> Mapping[str, Any]:
     """Return what the UI shows of a range: records, bytes, seconds per step, rate, what was left out and compared."""
     total_s = sum(staged.durations_s.values())
+    rejected = receipt.counts.get("rejected", 0)
     return {
         "dagster/row_count": len(receipt),
         "dagster/size_bytes": staged.size_bytes,
@@ -96,8 +102,9 @@ def range_metadata(staged: StagedRange, receipt: Receipt) -> Mapping[str, Any]:
         **{f"{step}{_SECONDS}": round(duration_s, 4) for step, duration_s in staged.durations_s.items()},
         "filtered out": receipt.counts.get("filtered", 0),
         "skipped": receipt.counts.get("skipped", 0),
-        "rejected": receipt.counts.get("rejected", 0),
+        "rejected": rejected,
         "records compared": receipt.counts.get("compared", 0),
+        **_quarantine(rejected, state.quarantine(staged.key)),
     }
 
 
@@ -155,10 +162,19 @@ def page_metadata(page: Path | str | None) -> dict[str, dg.MetadataValue]:
     return {PAGE: dg.MetadataValue.path(str(Path(page).absolute()))} if page else {}
 
 
-def report_metadata(report: Report, state: StateFolder) -> Mapping[str, Any]:
+def _quarantine(rejected: int, where: Path) -> dict[str, dg.MetadataValue]:
+    return {QUARANTINE: dg.MetadataValue.path(str(where.absolute()))} if rejected else {}
+
+
+def report_metadata(report: Report, migration: MigrationContext) -> Mapping[str, Any]:
     """Return what the UI shows of a proven collection."""
+    state, manifest = migration.state, migration.manifest
+    # How far the source has gone on since it was planned; with a filter the two numbers are of different things.
+    lag = {} if migration.migration.options.filter else {"lag in records": abs(report.source_count - report.planned)}
     return {
         **page_metadata(state.report_page),
+        **_quarantine(report.rejected, state.quarantines(manifest.plan_digest)),
+        "dagster/column_schema": column_schema(manifest.target_spec),
         "dagster/row_count": report.target_count,
         "proven": report.is_proven,
         "records compared": report.findings.compared,
@@ -169,6 +185,7 @@ def report_metadata(report: Report, state: StateFolder) -> Mapping[str, Any]:
         "left over from earlier generations": report.left_over,
         "planned": report.planned,
         "records in the source now": report.source_count,
+        **lag,
         "ranges": report.ranges,
         **({"notes": " ".join(report.notes)} if report.notes else {}),
         "report": dg.MetadataValue.json(

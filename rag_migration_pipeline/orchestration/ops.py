@@ -235,7 +235,7 @@ def log_range(
         dg.AssetMaterialization(
             declaration.key("loaded_ranges"),
             partition=staged.key,
-            metadata=range_metadata(staged, receipt),
+            metadata=range_metadata(staged, receipt, migration.state),
             tags=range_tags(declaration, migration.manifest, receipt),
         )
     )

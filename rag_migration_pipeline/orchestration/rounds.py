@@ -109,7 +109,7 @@ def build_proof_op(declaration: MigrationDeclaration) -> Op:
             note_watermark(migration, planned.watermark)
             context.log_event(
                 dg.AssetMaterialization(
-                    declaration.key("target_collection"), metadata=report_metadata(report, migration.state)
+                    declaration.key("target_collection"), metadata=report_metadata(report, migration)
                 )
             )
         context.log.info("%d records loaded in this run, %d proven", sum(counts), report.written)

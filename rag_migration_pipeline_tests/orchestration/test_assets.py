@@ -98,6 +98,31 @@ def test_a_range_says_what_was_moved_and_how_fast(scene: Scene) -> None:
     assert {f"{step} seconds" for step in ("extract", "filter", "transform", "load", "validate")} <= set(metadata)
     assert metadata["extract seconds"] > 0
     assert (metadata["rejected"], metadata["skipped"], metadata["filtered out"]) == (0, 0, 0)
+    assert "quarantine" not in metadata
+
+
+@pytest.mark.parametrize("by_job", [False, True], ids=["asset", "job"])
+def test_the_proof_shows_columns_and_how_far_the_source_has_gone_on(scene: Scene, by_job: bool) -> None:
+    assert scene.materialize("source_manifest").success
+    keys = scene.keys
+    assert scene.materialize("loaded_ranges", start=keys[0], stop=keys[-1]).success
+    if not by_job:
+        scene.fill(3, start=50)
+        assert scene.materialize("target_collection").success
+    else:
+        assert scene.migrate().success
+    event = scene.instance.get_latest_materialization_event(scene.declaration.key("target_collection"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert metadata["lag in records"].value == (0 if by_job else 3)
+    schema = metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    assert [(column.name, column.type) for column in schema.columns] == [
+        ("id", "int64 or string or uint64 or uuid"),  # the memory store takes all
+        ("(unnamed vector)", "float32[4]"),
+        ("payload", "json"),
+    ]
 
 
 def test_every_range_has_a_check_result_of_its_own(scene: Scene) -> None:

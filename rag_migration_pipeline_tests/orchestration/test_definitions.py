@@ -68,6 +68,8 @@ def test_every_asset_says_what_it_is(scene: Scene, asset: str) -> None:
     node = scene.definitions.resolve_asset_graph().get(scene.declaration.key(asset))
     assert node.description
     assert node.code_version == "1"
+    for place in ("`texts` in `source`", "`texts` in `target`"):  # resources of other kinds are shown by their keys
+        assert place in node.description
 
 
 def test_one_function_makes_definitions_of_specs_mappings_and_several() -> None:

@@ -67,7 +67,11 @@ def test_within_the_budget_the_run_passes_and_shows_who_was_set_aside(make_scene
     assert scene.materialized() == set(scene.keys)
     ranges = shown(result, "loaded_ranges")
     assert [ranges[key]["rejected"] for key in scene.keys] == [0, 1, 1]
-    assert shown(result, "target_collection")[None]["rejected"] == 2
+    assert "quarantine" not in ranges[scene.keys[0]]
+    assert ranges[scene.keys[1]]["quarantine"] == str(scene.folder.quarantine(scene.keys[1]))
+    whole_shown = shown(result, "target_collection")[None]
+    assert whole_shown["rejected"] == 2
+    assert whole_shown["quarantine"] == str(scene.folder.quarantine(scene.keys[1]).parent)
     checks = {item.partition: item for item in evaluations(result, "records_identical")}
     assert checks[scene.keys[0]].passed
     for key in scene.keys[1:]:

@@ -97,7 +97,8 @@ class DagsterProcesses:
             AssertionError: It answered with errors.
         """
         body = json.dumps({"query": text, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", data=body, headers={"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/graphql", data=body, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 found = json.load(answer)

@@ -63,6 +63,7 @@ def test_every_option_arrives() -> None:
         "declarative": True,
         "watch": {"every_s": 30, "by": "watermark", "field": "updated_at"},
         "notify": ({"to": "https://hooks.example.com/x", "secret_env": "HOOK", "channel": None},),
+        "owners": ("team:data", "someone@example.com"),
         "max_lag_s": 3600.0,
         "ranges_per_run": 20,
         "accept_lossy": ("id", "field tags"),
@@ -122,6 +123,8 @@ def test_options_have_the_names_that_users_know(given: dict[str, Any], meant: di
         ({"notify": [{"to": "slack"}]}, r"notify\.0\.to: slack needs the channel"),
         ({"max_lag_s": 0}, r"max_lag_s: "),
         ({"ranges_per_run": 0}, r"ranges_per_run: "),
+        ({"owners": ["team:"]}, r"owners: .*e-mail addresses and teams such as team:data"),
+        ({"owners": ["someone"]}, r"owners: .*got 'someone'"),
     ],
 )
 def test_what_is_wrong_with_running_it_is_named(values: dict[str, Any], said: str) -> None:

@@ -1,0 +1,1 @@
+"""Dagster's UI as a person uses it, in a real browser."""
