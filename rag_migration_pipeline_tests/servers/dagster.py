@@ -64,11 +64,12 @@ class DagsterProcesses:
 
     def __enter__(self) -> "DagsterProcesses":
         """Start them; the webserver answers when this returns."""
-        for started in (self.webserver, self.daemon):
-            if started is not None:
-                started.start()
         if self.webserver is not None:
+            # Before the daemon: two processes that make the tables of an empty instance get into each other's way
+            # ("table alembic_version already exists", seen on 1.13.27), and one of them ends.
+            self.webserver.start()
             self.webserver.wait_until(self._answers, READY_TIMEOUT_S)
+        self.daemon.start()
         return self
 
     def __exit__(self, *_: object) -> None:
