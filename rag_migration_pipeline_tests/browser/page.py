@@ -118,11 +118,6 @@ class DagsterPage:
                 timeout=QUICK_MS
             )
 
-    def open_last_run(self) -> None:
-        """Open the run that the page names as the one that made a partition or an asset."""
-        self.page.locator("a[href^='/runs/']").first.click()
-        expect(self.page.get_by_text(re.compile("^Run of")).first).to_be_visible(timeout=QUICK_MS)
-
     def plots(self) -> set[str]:
         """Switch an asset's overview to plots, and return the titles that have a drawing below."""
         self.page.get_by_role("button", name="Plots").click()

@@ -66,12 +66,11 @@ class DagsterProcesses:
     def __enter__(self) -> "DagsterProcesses":
         """Start them; the webserver answers when this returns."""
         with self.instance():
-            pass  # makes the databases: two processes that begin at once would both make them (1.13.27, SQLite)
-        for started in (self.webserver, self.daemon):
-            if started is not None:
-                started.start()
+            pass  # makes the tables: two processes that begin at once get into each other's way (SQLite, 1.13.27)
         if self.webserver is not None:
+            self.webserver.start()
             self.webserver.wait_until(self._answers, READY_TIMEOUT_S)
+        self.daemon.start()
         return self
 
     def __exit__(self, *_: object) -> None:
