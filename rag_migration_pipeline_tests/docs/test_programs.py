@@ -22,6 +22,7 @@ ELSEWHERE = {
     ("docs/filters.md", "yaml"): "unit/test_docs_filters.py",
     ("docs/filters.md", "text"): "unit/test_docs_filters.py",
     ("docs/stores.md", "yaml"): "unit/test_docs_stores.py",
+    **{("docs/guide.md", language): "docs/test_guide.py" for language in ("bash", "python", "yaml", "text")},
 }
 """Pages with tests of their own, which look at their blocks of a language."""
 
@@ -111,7 +112,10 @@ def shell_lines(block: Block) -> list[str]:
     return [line for line in lines if not line.startswith("rag-migrate")]
 
 
-@pytest.mark.parametrize("block", names([block for block in blocks() if block.language in SHELLS]))
+SHELL = [block for block in blocks() if block.language in SHELLS and (block.page, block.language) not in ELSEWHERE]
+
+
+@pytest.mark.parametrize("block", names(SHELL))
 def test_what_shells_are_told_exists(block: Block) -> None:
     """Targets of the Makefile, modules of ours and files that are copied."""
     makefile, folder = (ROOT / "Makefile").read_text(), ROOT
