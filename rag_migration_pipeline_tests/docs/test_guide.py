@@ -1,4 +1,4 @@
-"""docs/guide.md is followed literally: its python and yaml blocks are saved, its bash blocks run, its text is printed."""
+"""docs/guide.md is followed literally: python and yaml blocks are saved, bash blocks run, text blocks are printed."""
 
 import os
 import re

@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from rag_migration_pipeline.config_files import read_config
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.orchestration.corrections import ReplayConfig
 from rag_migration_pipeline.orchestration.defs_folder import load_defs_folder
+from rag_migration_pipeline.orchestration.run_options import RunOptions
 from rag_migration_pipeline.spec import spec_from_values
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 from rag_migration_pipeline_tests.docs.page import Block, Call, Page, blocks, blocks_of, programs
@@ -143,6 +145,9 @@ def test_every_description_is_understood(block: Block, tmp_path: Path) -> None:
     if "ops" in values:
         (config,) = [op["config"] for op in values["ops"].values()]
         assert ReplayConfig(**config).path
+    elif "resources" in values:
+        (launch,) = [resource["config"] for resource in values["resources"].values()]
+        assert RunOptions(**launch).applied_to(MigrationOptions()) != MigrationOptions()
     elif "services" in values:
         compose = yaml.safe_load((ROOT / "docker" / "docker-compose.yml").read_text())
         assert values["services"].keys() <= compose["services"].keys()
