@@ -44,6 +44,7 @@ class Options:
     sizes: Sequence[int]
     dimension: int
     kind: str
+    rounds: int = 1
 
 
 @dataclass
@@ -109,24 +110,36 @@ def slopes(found: Sequence[Mapping[str, float]], sizes: Sequence[int]) -> dict[s
 
 
 def measure_speed(options: Options, rooms: Rooms) -> dict[str, Any]:
-    """Run one migration with the engine and with Dagster, over the same source."""
+    """Run one migration with the engine and with Dagster, over the same source; means over the rounds."""
     source = rooms.place(options.kind)
     if options.kind != scale_runs.MEMORY:
         rooms.run(scale_runs.fill_place, source, options.records, options.dimension)
-    runs = {}
-    for name, work in (("engine", scale_runs.run_engine), ("dagster", scale_runs.run_dagster)):
-        target = rooms.place(options.kind)
-        runs[name] = rooms.run(work, source, target, rooms.folder(), options.range_count, options.records)
+    variants = [("engine", scale_runs.run_engine), ("dagster", scale_runs.run_dagster)]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in variants}
+    for _ in range(options.rounds):
+        for name, work in variants:
+            target = rooms.place(options.kind)
+            run = rooms.run(work, source, target, rooms.folder(), options.range_count, options.records)
+            found[name].append(run)
+        variants.reverse()  # a machine that gets slower slows both
+    engine, dagster = mean(found["engine"]), mean(found["dagster"])
     ranges = -(-options.records // options.range_count)
     return {
         "store": KNOWN[options.kind],
         "records": options.records,
         "range_count": options.range_count,
         "dimension": 4 if options.kind == scale_runs.MEMORY else options.dimension,
-        "runs": runs,
-        "ratio": round(runs["engine"]["seconds"] / runs["dagster"]["seconds"], 3),
-        "extra_cpu_s_per_range": round((runs["dagster"]["cpu_s"] - runs["engine"]["cpu_s"]) / ranges, 3),
+        "rounds": options.rounds,
+        "runs": {"engine": engine, "dagster": dagster},
+        "ratio": round(engine["seconds"] / dagster["seconds"], 3),
+        "cpu_ratio": round(engine["cpu_s"] / dagster["cpu_s"], 3),
+        "extra_cpu_s_per_range": round((dagster["cpu_s"] - engine["cpu_s"]) / ranges, 3),
     }
+
+
+def mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each figure."""
+    return {name: round(sum(run[name] for run in found) / len(found), 4) for name in found[0]}
 
 
 def measure_detect(options: Options, rooms: Rooms) -> dict[str, Any]:
@@ -163,13 +176,14 @@ def read_options(arguments: Sequence[str]) -> tuple[dict[str, Options], list[str
     parser.add_argument("--ranges", type=int, help="of partitions")
     parser.add_argument("--sizes", type=_sizes, help="ranges of the runs of overhead, e.g. 25,125,500")
     parser.add_argument("--dimension", type=int)
+    parser.add_argument("--rounds", type=int, help="of speed: the variants take turns; default 1")
     parser.add_argument("--kind", choices=["memory", "qdrant_edge", "chroma_folder"], help="the stores on both sides")
     parser.add_argument("--output", type=Path, help="the JSON file; default benchmarks/results/scale_...json")
     given = parser.parse_args(arguments)
     chosen = [given.what] if given.what else list(MEASUREMENTS)
     if given.output and len(chosen) > 1:
         parser.error("--output is for one measurement")
-    names = ("records", "range_count", "ranges", "sizes", "dimension", "kind")
+    names = ("records", "range_count", "ranges", "sizes", "dimension", "kind", "rounds")
     values = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     return {name: Options(**{**vars(DEFAULTS[name]), **values}) for name in chosen}, chosen, given.output
 

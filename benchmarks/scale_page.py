@@ -79,13 +79,16 @@ def overhead_table(result: Mapping[str, Any]) -> list[str]:
 def speed_table(result: Mapping[str, Any]) -> list[str]:
     """Return a whole Dagster run beside the engine."""
     cpu_s, ratio = result["extra_cpu_s_per_range"], result["ratio"]
-    size = f"{result['records']:,} in ranges of {result['range_count']:,}"
-    what = f"{result['store']}, {size}, dimension {result['dimension']}"
-    part = "Dagster's speed as a part of the engine's"
+    size = f"{result['records']:,} records in ranges of {result['range_count']:,}"
+    part = "speed, as a part of the engine's"
+    what = f"{result['store']} on both sides, {size}, dimension {result['dimension']}"
     return [
-        *head("measured", "", "promised", ""),
-        row(f"{part}: {what}", f"{ratio:.2f}", f"at least {LEAST_RATIO}", is_kept(ratio >= LEAST_RATIO)),
-        row("CPU s that Dagster adds per range", f"{cpu_s:.2f}", f"at most {MOST_CPU_S}", is_kept(cpu_s <= MOST_CPU_S)),
+        f"{what}; rounds: {result['rounds']}.",
+        "",
+        *head("Dagster beside the engine", "measured", "promised", ""),
+        row(part, f"{ratio:.2f}", f"at least {LEAST_RATIO}", is_kept(ratio >= LEAST_RATIO)),
+        row("the same, by CPU seconds", f"{result['cpu_ratio']:.2f}", "", ""),
+        row("CPU s more per range", f"{cpu_s:.2f}", f"at most {MOST_CPU_S}", is_kept(cpu_s <= MOST_CPU_S)),
     ]
 
 
