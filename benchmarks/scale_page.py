@@ -34,7 +34,7 @@ def documented(page: str) -> str:
         "detect": detect_table(results["detect"]),
     }
     blocks = {name: [f"`{results[name]['command']}`", "", *lines] for name, lines in tables.items()}
-    costs, plans = costs_of(results["overhead"], results["speed"]), default_plans()
+    costs, plans = costs_of(results["overhead"], results["speed"], results["partitions"]), default_plans()
     blocks["simulation"] = [f"`{SIMULATION}`", "", *table(plans, costs), "", *advice(plans, costs)]
     return with_blocks(page, blocks)
 
@@ -55,10 +55,13 @@ def row(*cells: object) -> str:
 def partitions_table(result: Mapping[str, Any]) -> list[str]:
     """Return how long registering partitions takes."""
     first, again = result["first"]["seconds"], result["again"]["seconds"]
-    cells = f"{result['partitions']:,}", f"{first:.2f} s", f"{again:.2f} s"
+    count, manifest = f"{result['partitions']:,}", result["manifest"]
+    read = f"{1_000 * manifest['seconds']:.0f} ms"
     return [
-        *head("partitions", "first time", "again, unchanged", "promised", ""),
-        row(*cells, f"under {MOST_S:g} s", is_kept(first < MOST_S)),
+        *head("what", "measured", "promised", ""),
+        row(f"{count} partitions registered", f"{first:.2f} s", f"under {MOST_S:g} s", is_kept(first < MOST_S)),
+        row("the same once more, unchanged", f"{again:.2f} s", "", ""),
+        row(f"reading a manifest of {count} ranges ({manifest['bytes'] / 1e6:.1f} MB)", read, "", ""),
     ]
 
 

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,31 @@ def register(folder: Path, ranges: int) -> dict[str, Any]:
         first = spent(lambda: register_partitions(instance, declaration, manifest))
         again = spent(lambda: register_partitions(instance, declaration, manifest))
         count = len(instance.get_dynamic_partitions("benchmark_ranges"))
-    return {"partitions": count, "first": first.to_json(), "again": again.to_json()}
+    return {
+        "partitions": count,
+        "first": first.to_json(),
+        "again": again.to_json(),
+        "manifest": read_manifest(folder, ranges),
+    }
+
+
+def read_manifest(folder: Path, ranges: int) -> dict[str, float]:
+    """Store a manifest of many ranges, and read it as every op does that works on a range; the best of five."""
+    from rag_migration_pipeline.engine import Engine
+    from rag_migration_pipeline.spec import migration_from_spec
+    from rag_migration_pipeline.state import state_folder
+    from rag_migration_pipeline.steps.manifest import open_manifest, store_manifest
+
+    memory = Place(MEMORY)
+    fill_memory(memory, 1)
+    migration = migration_from_spec(values_of(memory, memory, 1))
+    Engine(migration, folder / "state").run()
+    state = state_folder(folder / "state", migration.identity)
+    small = open_manifest(state, migration)
+    entries = tuple(replace(small.ranges[0], key=f"abcdef_{n:06d}", ordinal=n) for n in range(ranges))
+    store_manifest(state, replace(small, ranges=entries), [], [], [])
+    best = min((spent(lambda: open_manifest(state, migration)) for _ in range(5)), key=lambda one: one.cpu_s)
+    return {**best.to_json(), "bytes": state.manifest.stat().st_size}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@
 Belongs here: the laws by which ranges, runs, events, bytes and hours grow, and which option changes them. Does not
 belong here: measuring (``scale``), any store.
 
-The laws are plain: everything grows with the records or with the ranges; a run's bookkeeping also with the square of
-its ranges, where that was measured; planning and the proof are done once, by one worker; ranges are shared by workers
-without loss, which flatters many workers, unless the most that a store takes is given.
+The laws are plain: everything grows with the records or with the ranges; Dagster's bookkeeping also with the square of
+the ranges, because every op reads the whole manifest; planning and the proof are done once, by one worker; ranges are
+shared by workers without loss, which flatters many workers, unless the most that a store takes is given.
 """
 
 import argparse
@@ -24,6 +24,9 @@ RESULTS = Path(__file__).parent / "results"
 SIZES = (100_000_000, 1_000_000_000)
 RANGE_COUNTS = (50_000, 500_000)
 WORKERS = (1, 4, 16)
+READS = 3
+"""How often a range's ops read the manifest: extract, load and validate; with filter and mapping more often."""
+
 _LARGE_SHARE = 0.1
 _MANY_ROWS = 1_000_000
 _MUCH_STAGED = 10 * 10**9
@@ -37,7 +40,7 @@ class Costs:
         carry_s: Seconds of one worker per record of a range: read, write, read back, compare.
         serial_s: Seconds per record of what is done once, by one worker: planning, and the proof of the whole.
         range_s: Seconds that Dagster adds per range.
-        growth_s: Seconds that Dagster adds per pair of ranges in one run, beyond ``range_s``.
+        growth_s: Seconds that Dagster adds per range for each range of the manifest, which its ops read.
         rows: Event rows per range.
         run_rows: Event rows per run beside them.
         range_bytes: Bytes of Dagster's instance (SQLite) per range.
@@ -107,9 +110,7 @@ def needs(plan: Plan, costs: Costs) -> Needs:
     shared_s = min(carry_s, turns * plan.range_count * costs.carry_s)
     if costs.most_per_s is not None:
         shared_s = max(shared_s, min(carry_s, plan.records / costs.most_per_s))
-    # Full runs, and the last one with what is left; pairs as n * n, as they were measured.
-    pairs = (ranges // per_run) * per_run**2 + (ranges % per_run) ** 2
-    own_s = ranges * costs.range_s + pairs * costs.growth_s
+    own_s = ranges * (costs.range_s + ranges * costs.growth_s)
     return Needs(
         ranges=ranges,
         runs=runs,
@@ -147,50 +148,29 @@ def knobs(plan: Plan, costs: Costs) -> list[str]:
     return said
 
 
-def costs_of(overhead: Mapping[str, Any], speed: Mapping[str, Any]) -> Costs:
-    """Return the costs that two results of ``benchmarks.scale`` tell."""
+def costs_of(overhead: Mapping[str, Any], speed: Mapping[str, Any], partitions: Mapping[str, Any]) -> Costs:
+    """Return the costs that three results of ``benchmarks.scale`` tell."""
     engine, dagster = speed["runs"]["engine"], speed["runs"]["dagster"]
-    sizes, runs = overhead["sizes"], overhead["runs"]["dagster"]
-    alone = overhead["runs"]["engine"]
-    own_s = [whole["seconds"] - engine_run["seconds"] for whole, engine_run in zip(runs, alone, strict=True)]
-    range_s, growth_s = curve(sizes, own_s)
-    rows = overhead["per_range"]["dagster"]["event_rows"]
+    per_range, first = overhead["per_range"], overhead["runs"]["dagster"][0]
+    rows = per_range["dagster"]["event_rows"]
     serial_s = engine["planning_s"] + engine["proof_s"]
     return Costs(
         carry_s=(engine["seconds"] - serial_s) / speed["records"],
         serial_s=serial_s / speed["records"],
-        range_s=range_s,
-        growth_s=growth_s,
+        range_s=max(per_range["dagster"]["seconds"] - per_range["engine"]["seconds"], 0.0),
+        growth_s=READS * partitions["manifest"]["seconds"] / partitions["partitions"],
         rows=rows,
-        run_rows=runs[0]["event_rows"] - sizes[0] * rows,
-        range_bytes=overhead["per_range"]["dagster"]["instance_bytes"],
+        run_rows=first["event_rows"] - overhead["sizes"][0] * rows,
+        range_bytes=per_range["dagster"]["instance_bytes"],
         state_bytes=engine["state_bytes"] / speed["records"],
         staged_bytes=dagster["staged_bytes"] / speed["records"],
     )
 
 
-def curve(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
-    """Return a and b of ``a * n + b * n * n``, beside what a run costs at all.
-
-    Slopes are taken between the first two sizes and between the last two. With two sizes b is 0; a negative one,
-    which noise can make, is taken for 0.
-    """
-    first = (seconds[1] - seconds[0]) / (sizes[1] - sizes[0])
-    if len(sizes) == 2:
-        return max(first, 0.0), 0.0
-    last = (seconds[-1] - seconds[-2]) / (sizes[-1] - sizes[-2])
-    growth = (last - first) / (sizes[-1] + sizes[-2] - sizes[1] - sizes[0])
-    if growth <= 0:
-        return max((seconds[-1] - seconds[0]) / (sizes[-1] - sizes[0]), 0.0), 0.0
-    return max(first - growth * (sizes[1] + sizes[0]), 0.0), growth
-
-
 def quoted_costs() -> Costs:
     """Return the costs that the quoted results tell."""
-    overhead, speed = (
-        json.loads((RESULTS / f"quoted_scale_{name}.json").read_text()) for name in ("overhead", "speed")
-    )
-    return costs_of(overhead, speed)
+    paths = [RESULTS / f"quoted_scale_{name}.json" for name in ("overhead", "speed", "partitions")]
+    return costs_of(*(json.loads(path.read_text()) for path in paths))
 
 
 def table(plans: Sequence[Plan], costs: Costs, workers: Sequence[int] = WORKERS) -> list[str]:
