@@ -107,9 +107,9 @@ def needs(plan: Plan, costs: Costs) -> Needs:
     runs = math.ceil(ranges / per_run)
     serial_s, carry_s = plan.records * costs.serial_s, plan.records * costs.carry_s
     turns = math.ceil(ranges / plan.workers)
-    shared_s = min(carry_s, turns * plan.range_count * costs.carry_s)
-    if costs.most_per_s is not None:
-        shared_s = max(shared_s, min(carry_s, plan.records / costs.most_per_s))
+    least_s = 0.0 if costs.most_per_s is None else plan.records / costs.most_per_s
+    carry_s = max(carry_s, least_s)
+    shared_s = max(least_s, min(carry_s, turns * plan.range_count * costs.carry_s))
     own_s = ranges * (costs.range_s + ranges * costs.growth_s)
     return Needs(
         ranges=ranges,
