@@ -47,6 +47,7 @@ class Costs:
         state_bytes: Bytes of the state folder per record.
         staged_bytes: Bytes of a staged range per record.
         most_per_s: The most records per second that the stores take, however many workers ask; None: not known.
+        staged_s: Seconds that Dagster adds per record, beside those per range.
     """
 
     carry_s: float
@@ -59,6 +60,7 @@ class Costs:
     state_bytes: float
     staged_bytes: float
     most_per_s: float | None = None
+    staged_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def needs(plan: Plan, costs: Costs) -> Needs:
     carry_s = max(carry_s, least_s)
     shared_s = max(least_s, min(carry_s, turns * plan.range_count * costs.carry_s))
     own_s = ranges * (costs.range_s + ranges * costs.growth_s)
+    dagster_s = serial_s + carry_s + plan.records * costs.staged_s + own_s
     return Needs(
         ranges=ranges,
         runs=runs,
@@ -119,8 +122,8 @@ def needs(plan: Plan, costs: Costs) -> Needs:
         state_bytes=round(plan.records * costs.state_bytes),
         staging_bytes=round(min(plan.range_count, plan.records) * costs.staged_bytes),
         hours=(serial_s + shared_s) / 3_600,
-        dagster_hours=(serial_s + carry_s + own_s) / 3_600,
-        dagster_share=own_s / (serial_s + carry_s + own_s),
+        dagster_hours=dagster_s / 3_600,
+        dagster_share=own_s / dagster_s,
         serial_share=serial_s / (serial_s + shared_s),
     )
 
@@ -154,16 +157,19 @@ def costs_of(overhead: Mapping[str, Any], speed: Mapping[str, Any], partitions: 
     per_range, first = overhead["per_range"], overhead["runs"]["dagster"][0]
     rows = per_range["dagster"]["event_rows"]
     serial_s = engine["planning_s"] + engine["proof_s"]
+    range_s = max(per_range["dagster"]["seconds"] - per_range["engine"]["seconds"], 0.0)
+    more_s = (dagster["seconds"] - engine["seconds"]) / speed["records"] - range_s / speed["range_count"]
     return Costs(
         carry_s=(engine["seconds"] - serial_s) / speed["records"],
         serial_s=serial_s / speed["records"],
-        range_s=max(per_range["dagster"]["seconds"] - per_range["engine"]["seconds"], 0.0),
+        range_s=range_s,
         growth_s=READS * partitions["manifest"]["seconds"] / partitions["partitions"],
         rows=rows,
         run_rows=first["event_rows"] - overhead["sizes"][0] * rows,
         range_bytes=per_range["dagster"]["instance_bytes"],
         state_bytes=engine["state_bytes"] / speed["records"],
         staged_bytes=dagster["staged_bytes"] / speed["records"],
+        staged_s=max(more_s, 0.0),
     )
 
 
@@ -228,7 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     costs = replace(quoted_costs(), most_per_s=given.most)
     if given.rate:
         factor = 1 / given.rate / (costs.carry_s + costs.serial_s)
-        costs = replace(costs, carry_s=costs.carry_s * factor, serial_s=costs.serial_s * factor)
+        scaled = {name: getattr(costs, name) * factor for name in ("carry_s", "serial_s", "staged_s")}
+        costs = replace(costs, **scaled)
     plans = [Plan(records, count, 1, given.ranges_per_run) for records in given.records for count in given.range_counts]
     print("\n".join([*table(plans, costs, given.workers), "", *advice(plans, costs)]))
     return 0

@@ -18,6 +18,7 @@ COSTS = Costs(
     range_bytes=100_000,
     state_bytes=60,
     staged_bytes=1_000,
+    staged_s=0.0005,
 )
 PLANS = st.builds(Plan, st.integers(1, 10**10), st.integers(1, 10**6), st.integers(1, 64))
 
@@ -74,7 +75,7 @@ def test_shorter_runs_are_more_runs_with_more_rows_in_the_same_hours(plan: Plan,
 
 
 def test_twice_the_ranges_are_more_than_twice_the_bookkeeping() -> None:
-    still = replace(COSTS, carry_s=1e-9, serial_s=0.0)
+    still = replace(COSTS, carry_s=1e-9, serial_s=0.0, staged_s=0.0)
     one, two = needs(Plan(100, 1), still), needs(Plan(200, 1), still)
     assert 2 * one.dagster_hours < two.dagster_hours < 4 * one.dagster_hours
 
@@ -93,7 +94,8 @@ def test_nothing_is_reckoned_of_nothing(plan: Plan) -> None:
 
 def test_costs_are_those_that_were_measured() -> None:
     engine = {"seconds": 12.0, "planning_s": 1.0, "proof_s": 1.0, "state_bytes": 6_000}
-    speed = {"records": 100, "runs": {"engine": engine, "dagster": {"staged_bytes": 90_000}}}
+    speed = {"records": 100, "range_count": 50, "runs": {"engine": engine}}
+    speed["runs"] |= {"dagster": {"seconds": 18.0, "staged_bytes": 90_000}}  # type: ignore[operator]
     dagster = {"seconds": 0.75, "event_rows": 50.0, "instance_bytes": 1_000.0}
     overhead = {
         "sizes": [10, 20],
@@ -102,7 +104,7 @@ def test_costs_are_those_that_were_measured() -> None:
     }
     partitions = {"partitions": 1_000, "manifest": {"seconds": 0.5}}
     found = costs_of(overhead, speed, partitions)
-    assert found == Costs(0.1, 0.02, 0.5, READS * 0.0005, 50.0, 6.0, 1_000.0, 60.0, 900.0)
+    assert found == Costs(0.1, 0.02, 0.5, READS * 0.0005, 50.0, 6.0, 1_000.0, 60.0, 900.0, staged_s=0.06 - 0.01)
 
 
 def test_the_knobs_that_matter_are_named_and_no_others() -> None:
