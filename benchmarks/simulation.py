@@ -142,6 +142,9 @@ def knobs(plan: Plan, costs: Costs) -> list[str]:
         said.append(f"A staged range takes {_bytes(found.staging_bytes)}: lower `range_count`, or give it the disk.")
     most = WORKERS[-1]
     one, many = (needs(replace(plan, workers=count), costs) for count in (1, most))
+    if one.hours > 24 and one.dagster_hours > 1.5 * one.hours:
+        text = f"Dagster takes {one.dagster_hours / one.hours:.1f} times the engine's hours"
+        said.append(f"{text}: carry the first copy with `rag-migrate` on the same state folder, and sync with Dagster.")
     if one.hours > 24 and many.serial_share > 0.5:
         text = f"Of the hours of {most} workers {many.serial_share:.0%} are planning and the proof of the whole"
         said.append(f"{text}: more workers gain little; split the collection with `filter` into several migrations.")

@@ -115,6 +115,7 @@ def test_the_knobs_that_matter_are_named_and_no_others() -> None:
     assert "A staged range" not in said
     assert "lower `range_count`" in " ".join(knobs(Plan(10**9, 20_000_000), COSTS))
     assert "split the collection" in " ".join(knobs(Plan(10**9, 500_000), COSTS))
+    assert "`rag-migrate`" in " ".join(knobs(Plan(10**9, 500_000), replace(COSTS, staged_s=0.001)))
     assert "`max_workers`" in " ".join(knobs(Plan(10**9, 500_000), replace(COSTS, serial_s=0.00001)))
 
 
