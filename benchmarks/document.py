@@ -32,17 +32,31 @@ def main() -> None:
 
 def documented(page: str) -> str:
     """Return the page with its tables and commands as the quoted results have them."""
-    for name, path in QUOTED.items():
-        result = json.loads(path.read_text())
-        lines = TABLES.get(name, speed_table)(result)
-        block = "\n".join([f"`{result['command']}`", "", *lines])
+    results = {name: json.loads(path.read_text()) for name, path in QUOTED.items()}
+    return with_blocks(
+        page, {name: [f"`{found['command']}`", "", *_table(name, found)] for name, found in results.items()}
+    )
+
+
+def with_blocks(page: str, blocks: Mapping[str, Sequence[str]]) -> str:
+    """Return a page with other lines between its marks ``<!-- name -->`` and ``<!-- end -->``.
+
+    Raises:
+        ValueError: A mark is missing, or there twice.
+    """
+    for name, lines in blocks.items():
+        text = "\n".join(lines)
         marks = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         page, count = re.subn(
-            marks, lambda found, text=block: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL
+            marks, lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL
         )
         if count != 1:
-            raise ValueError(f"{PAGE.name} has {count} places marked <!-- {name} -->, expected one")
+            raise ValueError(f"the page has {count} places marked <!-- {name} -->, expected one")
     return page
+
+
+def _table(name: str, result: Mapping[str, Any]) -> list[str]:
+    return TABLES.get(name, speed_table)(result)
 
 
 def speed_table(result: Mapping[str, Any]) -> list[str]:

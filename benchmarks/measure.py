@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -75,6 +76,13 @@ class Stopwatch:
 
     def time_method(self, owner: type, method: str) -> None:
         """Add the seconds of every call of a method to its name, in this process, from now on."""
+        self._time(owner, method)
+
+    def time_function(self, module: ModuleType, function: str) -> None:
+        """Add the seconds of every call of a function through a module to its name, in this process, from now on."""
+        self._time(module, function)
+
+    def _time(self, owner: type | ModuleType, method: str) -> None:
         inner = getattr(owner, method)
 
         @functools.wraps(inner)

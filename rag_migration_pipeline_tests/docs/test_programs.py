@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from rag_migration_pipeline.config_files import read_config
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.orchestration.corrections import ReplayConfig
 from rag_migration_pipeline.orchestration.defs_folder import load_defs_folder
+from rag_migration_pipeline.orchestration.run_options import RunOptions
 from rag_migration_pipeline.spec import spec_from_values
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 from rag_migration_pipeline_tests.docs.page import Block, Call, Page, blocks, blocks_of, programs
@@ -22,6 +24,7 @@ ELSEWHERE = {
     ("docs/filters.md", "yaml"): "unit/test_docs_filters.py",
     ("docs/filters.md", "text"): "unit/test_docs_filters.py",
     ("docs/stores.md", "yaml"): "unit/test_docs_stores.py",
+    **{("docs/guide.md", language): "docs/test_guide.py" for language in ("bash", "python", "yaml", "text")},
 }
 """Pages with tests of their own, which look at their blocks of a language."""
 
@@ -111,7 +114,10 @@ def shell_lines(block: Block) -> list[str]:
     return [line for line in lines if not line.startswith("rag-migrate")]
 
 
-@pytest.mark.parametrize("block", names([block for block in blocks() if block.language in SHELLS]))
+SHELL = [block for block in blocks() if block.language in SHELLS and (block.page, block.language) not in ELSEWHERE]
+
+
+@pytest.mark.parametrize("block", names(SHELL))
 def test_what_shells_are_told_exists(block: Block) -> None:
     """Targets of the Makefile, modules of ours and files that are copied."""
     makefile, folder = (ROOT / "Makefile").read_text(), ROOT
@@ -139,6 +145,9 @@ def test_every_description_is_understood(block: Block, tmp_path: Path) -> None:
     if "ops" in values:
         (config,) = [op["config"] for op in values["ops"].values()]
         assert ReplayConfig(**config).path
+    elif "resources" in values:
+        (launch,) = [resource["config"] for resource in values["resources"].values()]
+        assert RunOptions(**launch).applied_to(MigrationOptions()) != MigrationOptions()
     elif "services" in values:
         compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
         assert values["services"].keys() <= compose["services"].keys()

@@ -1,0 +1,71 @@
+"""What is measured of growth is what it says, and docs/scale.md quotes it. No timing is asserted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.scale import command_of, main, read_options, slopes
+from benchmarks.scale_page import PAGE, QUOTED, documented, is_kept
+from rag_migration_pipeline_tests.contract.elsewhere import ROOT
+
+
+def measured(tmp_path: Path, *arguments: str) -> dict[str, object]:
+    output = tmp_path / "result.json"
+    assert main([*arguments, "--output", str(output)]) == 0
+    found: dict[str, object] = json.loads(output.read_text())
+    assert found["command"] == " ".join(["python", "-m", "benchmarks.scale", *arguments])
+    return found
+
+
+def test_partitions_are_registered_and_counted(tmp_path: Path) -> None:
+    assert measured(tmp_path, "partitions", "--ranges", "30")["partitions"] == 30
+
+
+def test_what_a_range_costs_is_the_difference_of_two_runs(tmp_path: Path) -> None:
+    found = measured(tmp_path, "overhead", "--sizes", "1,3", "--range-count", "2")
+    per_range = found["per_range"]
+    assert isinstance(per_range, dict)
+    assert per_range["dagster"]["event_rows"] == 48, "as docs/scale.md says"
+    assert per_range["dagster"]["staged_bytes"] > 0
+    assert per_range["engine"]["state_bytes"] > 0
+    assert slopes([{"a": 1.0}, {"a": 7.0}], (2, 4)) == {"a": 3.0}
+
+
+@pytest.mark.parametrize("kind", ["memory", "qdrant_edge"])
+def test_engine_and_dagster_carry_the_same(tmp_path: Path, kind: str) -> None:
+    found = measured(tmp_path, "speed", "--records", "40", "--range-count", "20", "--dimension", "4", "--kind", kind)
+    assert found["records"] == 40
+    assert isinstance(found["ratio"], float)
+
+
+def test_a_detect_job_over_unchanged_ids_finds_nothing(tmp_path: Path) -> None:
+    assert measured(tmp_path, "detect", "--records", "40", "--range-count", "20", "--kind", "memory")["records"] == 40
+
+
+def test_by_default_what_was_promised_is_measured() -> None:
+    options, chosen, _ = read_options([])
+    assert chosen == ["partitions", "overhead", "speed", "detect"]
+    assert options["partitions"].ranges == 10_000
+    assert (options["speed"].records, options["speed"].range_count) == (200_000, 50_000)
+
+
+def test_a_command_is_told_without_the_file_of_its_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_of("speed", ["speed", "--output", "x", "--records", "4"]) == (
+        "python -m benchmarks.scale speed --records 4"
+    )
+    for wrong in (["--output", "x"], ["overhead", "--sizes", "5,5"], ["overhead", "--sizes", "5"]):
+        with pytest.raises(SystemExit):
+            read_options(wrong)
+    assert "--output is for one measurement" in capsys.readouterr().err
+
+
+def test_the_page_quotes_what_was_measured() -> None:
+    page = PAGE.read_text()
+    assert documented(page) == page, "run: python -m benchmarks.scale_page"
+
+
+def test_the_page_says_whether_a_promise_was_kept() -> None:
+    assert (is_kept(True), is_kept(False)) == ("kept", "**not kept**")
+    assert len(QUOTED) == 4
+    assert "docs/scale.md" in (ROOT / "README.md").read_text()
