@@ -59,10 +59,11 @@ class Detect(StrEnum):
 
 
 class Deletes(StrEnum):
-    """What a sync does about records that the source lost: they stay in the target, or are deleted there as well."""
+    """What a sync does about records that the source lost: they stay, are deleted as well, or stay with a mark."""
 
     KEEP = "keep"
     MIRROR = "mirror"
+    TOMBSTONE = "tombstone"
 
 
 class WorkerType(StrEnum):
@@ -135,6 +136,7 @@ class MigrationOptions(AutomationOptions):
         detect: See `Detect`.
         watermark: The field by which `Detect.WATERMARK` goes: one that grows with every change of a record.
         deletes: See `Deletes`.
+        tombstone: Payload key of the mark under ``deletes: tombstone``: the time of the sync, as ISO 8601 text in UTC.
         max_deletes: How many records one sync may delete: a count (int), or a share of the planned records (float).
         parallel: Whether several ranges run at once, outside Dagster.
         max_workers: How many; None takes what the stores allow and what was measured to help.
@@ -172,6 +174,7 @@ class MigrationOptions(AutomationOptions):
     detect: Detect = Detect.PAYLOAD
     watermark: str | None = None
     deletes: Deletes = Deletes.KEEP
+    tombstone: str = Field(default="deleted_at", min_length=1)
     max_deletes: int | float = 0.5
     parallel: bool = False
     max_workers: int | None = Field(default=None, ge=1)

@@ -117,7 +117,14 @@ TABLE: tuple[Entry, ...] = (
         choices=("ids", "payload", "watermark", "full"),
     ),
     _entry("watermark", "text", SYNC, "Field that grows with every change, for --detect watermark.", metavar="FIELD"),
-    _entry("deletes", "choice", SYNC, "What the source lost stays, or is deleted too.", choices=("keep", "mirror")),
+    _entry(
+        "deletes",
+        "choice",
+        SYNC,
+        "What the source lost stays, is deleted too, or stays with a mark.",
+        choices=("keep", "mirror", "tombstone"),
+    ),
+    _entry("tombstone", "text", SYNC, "Payload key of that mark.", metavar="KEY"),
     _entry("max_deletes", "number", SYNC, "How many one sync may delete: a count, or a share such as 0.1."),
     _entry(
         "conflict",

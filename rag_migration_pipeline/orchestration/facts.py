@@ -72,7 +72,7 @@ def retired_metadata(before: Manifest, later: Manifest, deletes: str) -> Mapping
     gone = [entry.key for entry in before.ranges if entry.key not in kept]
     if not gone or before.plan_digest != later.plan_digest:
         return {}
-    fate = "deleted from the target" if deletes == "mirror" else "kept in the target (deletes: keep)"
+    fate = "deleted from the target" if deletes == "mirror" else f"kept in the target (deletes: {deletes})"
     text = f"{', '.join(gone[:100])}: the source has none of their records any more; these were {fate}"
     return {"ranges retired": dg.MetadataValue.text(text)}
 

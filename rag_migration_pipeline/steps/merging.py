@@ -7,6 +7,7 @@ more. Does not belong here: carrying records (the steps before), what is to be d
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.quarantine import read_quarantine_if_any
@@ -74,6 +75,29 @@ def still_pending(task: RangeTask, waiting: Sequence[RecordId], part: Receipt) -
     )
 
 
+def mark_gone(context: MigrationContext, ids: Sequence[RecordId]) -> None:
+    """Mark records of the target as gone from the source; one that has the mark keeps the time of its first one.
+
+    Raises:
+        ValidationError: The target refuses some of them with the mark; names them and why.
+    """
+    name, key = context.migration.target_collection, context.migration.options.tombstone
+    stamp, size = datetime.now(UTC).isoformat(timespec="seconds"), context.target.capabilities.page_count
+    for start in range(0, len(ids), size):
+        found = context.target.fetch(name, ids[start : start + size])
+        rows = [row for row, payload in enumerate(found.payloads) if key not in payload]
+        part = found.take(rows)
+        marked = part.with_columns(payloads=[{**payload, key: stamp} for payload in part.payloads])
+        refused = context.target.upsert(name, marked).rejections if rows else ()
+        if refused:
+            shown = "; ".join(f"{id_text(item.record_id)}: {item.reason}" for item in refused[:SHOWN])
+            raise ValidationError(
+                f"{len(refused)} records that the source lost cannot be marked with {key!r} in "
+                f"{context.target.address}, collection {name!r}: {shown}.",
+                todo="Let the target hold the field (Milvus: a typed field of text, or dynamic ones), or keep deletes.",
+            )
+
+
 def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting: Collection[RecordId] = ()) -> int:
     """Delete what has no owner any more from the target, and see to it that it is gone; return how many there were.
 
@@ -95,6 +119,7 @@ def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting
     kept = set(before.values()) - written - set(doomed)
     if kept:
         Journal(context.state, task.key).note(sorted(kept, key=id_text))
+    mark_gone(context, [record_id for record_id in pending.mark if record_id not in written])
     if not doomed:
         return 0
     name = context.migration.target_collection

@@ -6,8 +6,9 @@ records a run carries (``steps/task.py``), joining what was done with what there
 An Arrow file per range, beside its receipt: a row per id, with what is to be done: ``load`` (id as the source names
 it: carry the record once more), ``changed`` (likewise; the source has another record now, so that a repair of the old
 one no longer counts), ``gone`` (likewise: the source no longer has it), ``delete`` (id as the target names it: take it
-away), ``stale`` (likewise: take it away if what it was written for is not written under it any more). The schema's
-metadata name the generation; a file of another one says nothing.
+away), ``stale`` (likewise: take it away if what it was written for is not written under it any more), ``mark``
+(likewise: mark it as of a record that is gone). The schema's metadata name the generation; a file of another one says
+nothing.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ class Pending:
         gone: Records that the source no longer has.
         delete: Records to be taken away from the target.
         stale: Records to be taken away unless they are written again.
+        mark: Records to be marked in the target as gone from the source.
     """
 
     load: Sequence[RecordId] = ()
@@ -40,6 +42,7 @@ class Pending:
     gone: Sequence[RecordId] = ()
     delete: Sequence[RecordId] = ()
     stale: Sequence[RecordId] = ()
+    mark: Sequence[RecordId] = ()
 
     @property
     def touched(self) -> frozenset[RecordId]:
@@ -47,7 +50,7 @@ class Pending:
         return frozenset((*self.load, *self.changed, *self.gone))
 
 
-NAMES = ("load", "changed", "gone", "delete", "stale")
+NAMES = ("load", "changed", "gone", "delete", "stale", "mark")
 
 
 def write_pending(state: StateFolder, range_key: str, generation: int, pending: Pending) -> None:

@@ -52,7 +52,7 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
         ranges = cut_anew(context, changes)
         pending = {item.key: owners.pending_in(item.key, item.added) for item in ranges}
         doomed = {record_id for item in pending.values() for record_id in item.delete}
-        _refuse_many(context, len(doomed))
+        _refuse_many(context, len(doomed) + sum(len(item.mark) for item in pending.values()))
         known = (set(read_known_ids(context.state, context.manifest)) | foreign) - doomed
         left = owners.left() - doomed
         ids = [record_id for item in ranges for record_id in item.ids]
@@ -155,14 +155,16 @@ class _Owners:
         """Return what is to be done in a range."""
         changed, gone = self.changes.changed.get(key, ()), self.changes.gone.get(key, ())
         before = self.before.get(key, {})
-        mirrors = self.context.migration.options.deletes is Deletes.MIRROR
-        delete = [before[i] for i in gone if i in before and self._is_free(before[i], i)] if mirrors else []
+        policy = self.context.migration.options.deletes
+        mirrors = policy is Deletes.MIRROR
+        lost = [before[i] for i in gone if i in before and self._is_free(before[i], i)]
+        delete = lost if mirrors else []
         stale = [
             before[i]
             for i in changed
             if i in before and self._is_free(before[i], i) and (mirrors or self.after.get(i, before[i]) != before[i])
         ]
-        return Pending(added, changed, gone, delete, stale)
+        return Pending(added, changed, gone, delete, stale, lost if policy is Deletes.TOMBSTONE else [])
 
     def _is_free(self, target: RecordId, record_id: RecordId) -> bool:
         """Return whether nobody but this record has that id in the target, or will have it."""
@@ -195,7 +197,7 @@ def _refuse_many(context: MigrationContext, count: int) -> None:
     if is_over(count, written, allowed):
         raise SourceChangedError(
             f"{count} of {written} records are gone from {context.source.address}, collection "
-            f"{context.migration.source_collection!r}, and would be deleted from the target; max_deletes allows "
-            f"{allowed:g}{' of them' if isinstance(allowed, float) else ''}.",
+            f"{context.migration.source_collection!r}, and would be deleted from the target, or marked there; "
+            f"max_deletes allows {allowed:g}{' of them' if isinstance(allowed, float) else ''}.",
             todo="Find out whether the source lost them by mistake; else raise max_deletes, or set deletes to keep.",
         )

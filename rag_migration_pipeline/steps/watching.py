@@ -38,8 +38,7 @@ def find_changes(context: MigrationContext) -> tuple[Changes, Any]:
     if last is None:
         newest = newest_value(context, options.watermark)  # first: what comes later is found again the next time
         return detect_changes(context, Detect.PAYLOAD), newest
-    mirrors = options.deletes is Deletes.MIRROR
-    return detect_by_watermark(context, options.watermark, last, with_deletions=mirrors)
+    return detect_by_watermark(context, options.watermark, last, with_deletions=options.deletes is not Deletes.KEEP)
 
 
 def note_watermark(context: MigrationContext, value: Any) -> None:
