@@ -102,6 +102,18 @@ class RecordsSkipped:
 
 
 @dataclass(frozen=True)
+class BothSidesChanged:
+    """Records changed in the source and in the target since the last sync; what the source has is written.
+
+    Attributes:
+        ids: As the target names them.
+    """
+
+    migration: str
+    ids: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True)
 class RequestRepeated:
     """A request failed for a reason that may pass, and is tried again.
 
@@ -144,6 +156,7 @@ Event = (
     | FieldsDeprecated
     | RecordsRejected
     | RecordsSkipped
+    | BothSidesChanged
     | RequestRepeated
     | RangeStarted
     | RangeFailed

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from rag_migration_pipeline.events import (
     BatchDone,
+    BothSidesChanged,
     CollectionProven,
     Event,
     FieldsDeprecated,
@@ -168,6 +169,9 @@ def _said(event: Event) -> tuple[int, str]:
             return logging.WARNING, f"range {event.range_key}: {len(event.rejections)} records set aside"
         case RecordsSkipped():
             return logging.INFO, f"range {event.range_key}: {len(event.ids)} records skipped"
+        case BothSidesChanged():
+            said = "changed in the source and in the target; what the source has is written"
+            return logging.WARNING, f"{len(event.ids)} records {said}: {', '.join(map(id_text, event.ids[:10]))}"
         case FieldsDeprecated():
             return logging.WARNING, f"range {event.range_key}: deprecated fields: {', '.join(event.fields)}"
         case CollectionProven():
@@ -181,6 +185,6 @@ def _facts(event: Event) -> dict[str, Any]:
         facts["rejections"] = [
             {"id": id_text(item.record_id), "stage": item.stage, "reason": item.reason} for item in event.rejections
         ]
-    if isinstance(event, RecordsSkipped):
+    if isinstance(event, RecordsSkipped | BothSidesChanged):
         facts["ids"] = [id_text(item) for item in event.ids]
     return facts

@@ -66,6 +66,13 @@ class Deletes(StrEnum):
     TOMBSTONE = "tombstone"
 
 
+class BothChanged(StrEnum):
+    """What a sync does about records that changed in the source and, by somebody else, in the target as well."""
+
+    OVERWRITE = "overwrite"
+    FAIL = "fail"
+
+
 class WorkerType(StrEnum):
     """Where workers run: in threads of this process, or in processes of their own."""
 
@@ -137,6 +144,7 @@ class MigrationOptions(AutomationOptions):
         watermark: The field by which `Detect.WATERMARK` goes: one that grows with every change of a record.
         deletes: See `Deletes`.
         tombstone: Payload key of the mark under ``deletes: tombstone``: the time of the sync, as ISO 8601 text in UTC.
+        both_changed: See `BothChanged`; in either case they are listed.
         max_deletes: How many records one sync may delete: a count (int), or a share of the planned records (float).
         parallel: Whether several ranges run at once, outside Dagster.
         max_workers: How many; None takes what the stores allow and what was measured to help.
@@ -174,6 +182,7 @@ class MigrationOptions(AutomationOptions):
     detect: Detect = Detect.PAYLOAD
     watermark: str | None = None
     deletes: Deletes = Deletes.KEEP
+    both_changed: BothChanged = BothChanged.OVERWRITE
     tombstone: str = Field(default="deleted_at", min_length=1)
     max_deletes: int | float = 0.5
     parallel: bool = False

@@ -124,6 +124,13 @@ TABLE: tuple[Entry, ...] = (
         "What the source lost stays, is deleted too, or stays with a mark.",
         choices=("keep", "mirror", "tombstone"),
     ),
+    _entry(
+        "both_changed",
+        "choice",
+        SYNC,
+        "Records that changed in the source and in the target too: what the source has is written, or the sync fails.",
+        choices=("overwrite", "fail"),
+    ),
     _entry("tombstone", "text", SYNC, "Payload key of that mark.", metavar="KEY"),
     _entry("max_deletes", "number", SYNC, "How many one sync may delete: a count, or a share such as 0.1."),
     _entry(

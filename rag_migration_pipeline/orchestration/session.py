@@ -13,6 +13,7 @@ import dagster as dg
 
 from rag_migration_pipeline.errors import MigrationError, StoreLockedError, TryAgainError
 from rag_migration_pipeline.events import (
+    BothSidesChanged,
     Event,
     FieldsDeprecated,
     ManifestMade,
@@ -23,6 +24,7 @@ from rag_migration_pipeline.events import (
 )
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import page_metadata
+from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.steps.context import MigrationContext, context_of, take_up
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.steps.planning import make_manifest
@@ -95,6 +97,9 @@ def _emit(log: Any, event: Event) -> None:
             log.error("rejected %r: %s", rejection.record_id, rejection.reason)
     elif isinstance(event, FieldsDeprecated):
         log.warning("deprecated fields, each with the records of a batch that have it: %s", dict(event.fields))
+    elif isinstance(event, BothSidesChanged):
+        shown = ", ".join(map(id_text, event.ids[:100]))
+        log.warning("%d records changed on both sides; the source's are written: %s", len(event.ids), shown)
     elif isinstance(event, RecordsSkipped):
         log.info("%d records stay as the target had them", len(event.ids))
     elif isinstance(event, RangeProven | ManifestMade):

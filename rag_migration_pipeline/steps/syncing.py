@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rag_migration_pipeline.digests import digest_ids
-from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChangedError
-from rag_migration_pipeline.events import ManifestMade
-from rag_migration_pipeline.options import Deletes, is_over
+from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError, SourceChangedError
+from rag_migration_pipeline.events import BothSidesChanged, ManifestMade
+from rag_migration_pipeline.options import BothChanged, Deletes, is_over
 from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import read_sightings
+from rag_migration_pipeline.steps.both_changed import find_both_changed
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
 from rag_migration_pipeline.steps.journal import noted_ids
@@ -41,10 +42,12 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
     Raises:
         ManifestError: Ranges are not proven yet: what was pending in them would be forgotten.
         SchemaCompatibilityError: New records would meet others in the target.
-        ConflictError: Ids of others are in the target, and the conflict policy forbids writing them.
+        ConflictError: Ids of others are in the target, and the conflict policy forbids writing them; or records changed
+            on both sides, and ``both_changed`` is fail.
         SourceChangedError: More records would be deleted than ``max_deletes`` allows.
     """
     refuse_unproven(context)
+    _tell_both_changed(context, changes)
     with context.state.planning_lock():
         owners = _Owners(context, changes)
         owners.refuse_meetings()
@@ -182,6 +185,25 @@ class _Owners:
         left -= self.others | self._owner_after.keys()
         noted = noted_ids(self.context.state) - left - self.others - self._owner_after.keys()
         return left | _there(self.context, list(noted))
+
+
+def _tell_both_changed(context: MigrationContext, changes: Changes) -> None:
+    """Tell which records changed on both sides.
+
+    Raises:
+        ConflictError: There are some, and the options forbid writing over them.
+    """
+    ids = find_both_changed(context, changes)
+    if not ids:
+        return
+    if context.migration.options.both_changed is BothChanged.FAIL:
+        shown = ", ".join(map(id_text, ids[:SHOWN]))
+        raise ConflictError(
+            f"{len(ids)} records changed in the source, and in {context.target.address}, collection "
+            f"{context.migration.target_collection!r}, as well since the last sync: {shown}; both_changed is fail.",
+            todo="Settle them on one side, or set both_changed to overwrite, which takes what the source has.",
+        )
+    context.emit(BothSidesChanged(context.migration.name, ids))
 
 
 def _there(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:

@@ -1,0 +1,63 @@
+"""Records that changed on both sides since the last sync are listed, and written over only where that is allowed."""
+
+from typing import Any
+
+import pytest
+
+from rag_migration_pipeline.errors import ConflictError
+from rag_migration_pipeline.events import BothSidesChanged
+from rag_migration_pipeline.steps.both_changed import find_both_changed
+from rag_migration_pipeline.steps.changes import detect_changes
+from rag_migration_pipeline_tests.steps.support import World, dump, records
+from rag_migration_pipeline_tests.steps.test_syncing import contents, start, sync
+
+
+def both_changed(world: World, migration: Any) -> list[str]:
+    with world.opened(migration, plan=False) as context:
+        return sorted(map(str, find_both_changed(context, detect_changes(context, migration.options.detect))))
+
+
+def change_sides(world: World) -> None:
+    """Change r001 and r002 in the source, r003 in both, r004 in the target, and delete r005 on both sides."""
+    world.fill(records(["r001", "r002", "r003"], start=60))
+    world.b.upsert("docs", records(["r003", "r004"], start=80))
+    world.a.delete("docs", ["r005"])
+    world.b.delete("docs", ["r005"])
+
+
+def test_nothing_is_listed_where_one_side_changed(world: World) -> None:
+    migration = world.migration()
+    start(world, migration)
+    world.fill(records(["r001"], start=60))
+    assert both_changed(world, migration) == []
+
+
+def test_what_changed_on_both_sides_is_found_by_what_was_written(world: World) -> None:
+    migration = world.migration()
+    start(world, migration)
+    change_sides(world)
+    assert both_changed(world, migration) == ["r003", "r005"]
+
+
+def test_under_fail_nothing_is_planned_or_written(world: World) -> None:
+    migration = world.migration(both_changed="fail")
+    start(world, migration)
+    change_sides(world)
+    before = dump(world.b)
+    with pytest.raises(ConflictError, match=r"2 records changed in the source, and in .*string:r003, string:r005"):
+        sync(world, migration)
+    assert dump(world.b) == before
+    with world.opened(migration, plan=False) as context:
+        assert context.manifest.generation == 0
+
+
+def test_what_the_source_has_is_written_and_the_ids_are_told(world: World) -> None:
+    migration = world.migration(both_changed="overwrite")
+    start(world, migration)
+    world.fill(records(["r001", "r003"], start=60))
+    world.b.upsert("docs", records(["r003"], start=80))
+    _, _, report = sync(world, migration)
+    assert report.is_proven
+    source, target = contents(world)
+    assert target == source
+    assert [event.ids for event in world.events if isinstance(event, BothSidesChanged)] == [("r003",)]
