@@ -22,6 +22,7 @@ def test_partitions_are_registered_and_counted(tmp_path: Path) -> None:
     assert measured(tmp_path, "partitions", "--ranges", "30")["partitions"] == 30
 
 
+@pytest.mark.slow
 def test_what_a_range_costs_is_the_difference_of_two_runs(tmp_path: Path) -> None:
     found = measured(tmp_path, "overhead", "--sizes", "1,3", "--range-count", "2")
     per_range = found["per_range"]

@@ -86,6 +86,7 @@ LAWS_OF_EVERY_STORE = [
     "test_ranges_survive_the_loss_of_their_first_record",
     "test_read_vectors_are_contiguous_arrays_of_the_declared_type",
     "test_reading_survives_changes_made_meanwhile",
+    "test_reads_since_a_moment_see_what_was_written_before_it",
     "test_records_may_miss_their_vectors_or_are_rejected",
     "test_records_that_disagree_about_a_key_are_kept_apart",
     "test_records_without_their_vector_are_kept_or_refused",

@@ -230,6 +230,7 @@ def test_filling_twice_writes_once(tmp_path: Path) -> None:
     assert time.process_time() - started_s < 1
 
 
+@pytest.mark.slow
 def test_a_fill_that_was_killed_is_completed_and_equals_an_undisturbed_one(tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-c", FILL_PROGRAM, str(killed)]

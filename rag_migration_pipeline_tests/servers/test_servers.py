@@ -168,6 +168,7 @@ def test_milvus_lite_answers_and_keeps_its_data_over_stop_and_kill(tmp_path: Pat
     assert not is_listening(server.port)
 
 
+@pytest.mark.slow
 def test_milvus_answers_and_keeps_its_data_over_stop_and_kill(tmp_path: Path, milvus_unpack_dir: Path) -> None:
     with MilvusServer(tmp_path, unpack_dir=milvus_unpack_dir, session_ttl_s=10) as server:
         client = milvus_client(server)

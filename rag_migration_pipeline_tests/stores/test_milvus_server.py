@@ -126,6 +126,7 @@ def test_nullable_fields_are_refused_by_servers_before_2_5(store: MilvusStore) -
     assert not store.exists(spec.name)
 
 
+@pytest.mark.slow
 def test_answers_longer_than_the_server_allows_are_read_in_smaller_pages(store: MilvusStore) -> None:
     """1,700 records of 62 kB are 105 MB, above the 100 MiB of one answer of 2.3.5."""
     spec = spec_of(IdKind.INT64)
