@@ -5,7 +5,7 @@ Belongs here: the order and the bound. Does not belong here: what is read or wri
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 PartT = TypeVar("PartT")
@@ -23,15 +23,17 @@ def run_in_order(
     if worker_count == 1:
         yield from map(work, parts)
         return
-    with ThreadPoolExecutor(worker_count, thread_name_prefix="in-order") as pool:
-        ahead: deque[Future[ResultT]] = deque()
-        try:
-            for part in parts:
-                ahead.append(pool.submit(work, part))
-                if len(ahead) > worker_count:
-                    yield ahead.popleft().result()
-            while ahead:
+    pool = ThreadPoolExecutor(worker_count, thread_name_prefix="in-order")
+    ahead: deque[Future[ResultT]] = deque()
+    try:
+        for part in parts:
+            ahead.append(pool.submit(work, part))
+            if len(ahead) > worker_count:
                 yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        # Threads are not joined: where the collector ends this, it may do so in a thread that is just beginning and
+        # holds the lock that joining needs (CPython 3.11, threading._shutdown_locks_lock): it would wait for ever.
+        wait([future for future in ahead if not future.cancel()])
+        pool.shutdown(wait=False)
