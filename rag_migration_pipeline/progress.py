@@ -153,7 +153,7 @@ class Tally:
 
     def _advance(self, key: str, records: int, batches: int) -> None:
         planned = self._planned.get(key, (records, 0))[0]
-        records = min(records, max(0, planned - self._in_range[key]))
+        records = max(0, min(records, planned - self._in_range[key]))
         self._in_range[key] += records
         self._batches_in_range[key] += batches
         self._done += records
