@@ -74,15 +74,8 @@ class Stopwatch:
         finally:
             self.seconds[name] += time.perf_counter() - begun
 
-    def time_method(self, owner: type, method: str) -> None:
-        """Add the seconds of every call of a method to its name, in this process, from now on."""
-        self._time(owner, method)
-
-    def time_function(self, module: ModuleType, function: str) -> None:
-        """Add the seconds of every call of a function through a module to its name, in this process, from now on."""
-        self._time(module, function)
-
-    def _time(self, owner: type | ModuleType, method: str) -> None:
+    def time_method(self, owner: type | ModuleType, method: str) -> None:
+        """Add the seconds of every call of a method, or of a module's function, to its name from now on."""
         inner = getattr(owner, method)
 
         @functools.wraps(inner)

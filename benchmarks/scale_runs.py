@@ -111,8 +111,8 @@ def run_engine(source: Place, target: Place, folder: Path, range_count: int, rec
     migration = migration_from_spec(values_of(source, target, range_count))
     fill_memory(source, records)
     watch = Stopwatch()
-    watch.time_function(context, "make_manifest")
-    watch.time_function(engine, "prove_collection")
+    watch.time_method(context, "make_manifest")
+    watch.time_method(engine, "prove_collection")
     run = spent(lambda: check(engine.Engine(migration, folder / "state").run().migrated, records))
     return {
         **run.to_json(),

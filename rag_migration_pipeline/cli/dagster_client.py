@@ -16,15 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rag_migration_pipeline.errors import DagsterRefusedError, DagsterUnavailableError, SpecError
+from rag_migration_pipeline.orchestration.words import MIGRATION_TAG, RANGE_CHECK
 
 DEFAULT_URL = "http://localhost:3000"
 TIMEOUT_S = 60.0
 PAGE_COUNT = 1_000
-ROUNDS = ("migrate", "sync", "retry_failed")
-"""What comes after a migration's name and two underscores in the names of the jobs that carry ranges and prove."""
-
-_TAG = "rag_migration_pipeline/migration"
-
 _WORKSPACE = """
 query { workspaceOrError { __typename
   ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
@@ -240,7 +236,7 @@ class DagsterClient:
 
     def contradicted(self, name: str) -> dict[str, float]:
         """Return the ranges whose latest check found differences, and when; of the latest checks only."""
-        variables = {"key": {"path": [name, "loaded_ranges"]}, "check": "records_identical", "limit": PAGE_COUNT}
+        variables = {"key": {"path": [name, "loaded_ranges"]}, "check": RANGE_CHECK, "limit": PAGE_COUNT}
         latest: dict[str, dict[str, Any]] = {}
         for item in self._post({"query": _CHECKED, "variables": variables}).get("assetCheckExecutions") or ():
             latest.setdefault(item["partition"], item)  # newest first
@@ -252,7 +248,7 @@ class DagsterClient:
 
     def runs(self, name: str, limit: int) -> list[dict[str, Any]]:
         """Return the latest runs of a migration's jobs, newest first."""
-        asked = {"filter": {"tags": [{"key": _TAG, "value": name}]}, "limit": limit}
+        asked = {"filter": {"tags": [{"key": MIGRATION_TAG, "value": name}]}, "limit": limit}
         found: list[dict[str, Any]] = self._ask(_RUNS, "runsOrError", asked)["results"]
         return found
 
@@ -326,7 +322,7 @@ def _migrations(repository: Mapping[str, Any], location: str) -> Iterator[Launch
     """Yield the migrations of a repository: what their jobs' tags say."""
     jobs: dict[str, list[str]] = {}
     for job in repository["jobs"]:
-        name = next((tag["value"] for tag in job["tags"] if tag["key"] == _TAG), None)
+        name = next((tag["value"] for tag in job["tags"] if tag["key"] == MIGRATION_TAG), None)
         if name is not None:
             jobs.setdefault(name, []).append(job["name"].removeprefix(f"{name}__"))
     for name, found in jobs.items():

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rag_migration_pipeline.cli.dagster_client import ROUNDS, DagsterClient, Launchable, metadata_of
+from rag_migration_pipeline.cli.dagster_client import DagsterClient, Launchable, metadata_of
+from rag_migration_pipeline.orchestration.words import COLLECTION_CHECK, Kind
 
 RUNS = 5
 """So many of the latest runs are told."""
 
 _LOOKED_AT = 50
-_CHECK = "collection_identical"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _of_last_round(
     Dagster (1.13.27) counts partitions as failed or in progress only in runs of assets, not of other jobs. A range that
     was carried after it failed is not failed any more.
     """
-    jobs = {f"{name}__{job}" for job in ROUNDS}
+    jobs = {f"{name}__{job}" for job in Kind}
     last = next((item for item in runs if item["jobName"] in jobs and item["startTime"] is not None), None)
     if last is None:
         return set(), set()
@@ -129,7 +129,9 @@ def _proof(latest: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the last proof: that of the latest materialization, or a later one that failed."""
     made = next(iter(latest.get("assetMaterializations", ())), None)
     checks = (latest.get("assetChecksOrError") or {}).get("checks", ())
-    check = next((item["executionForLatestMaterialization"] for item in checks if item["name"] == _CHECK), None)
+    check = next(
+        (item["executionForLatestMaterialization"] for item in checks if item["name"] == COLLECTION_CHECK), None
+    )
     made_at = float(made["timestamp"]) / 1_000 if made is not None else 0.0
     if check is not None and check["status"] == "FAILED" and check["timestamp"] > made_at:
         told = check["evaluation"] or {}

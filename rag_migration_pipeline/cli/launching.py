@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rag_migration_pipeline.cli.dagster_client import ROUNDS, DagsterClient, Launchable
+from rag_migration_pipeline.cli.dagster_client import DagsterClient, Launchable
 from rag_migration_pipeline.cli.exit_codes import ExitCode
 from rag_migration_pipeline.cli.following import ENDED, Following
 from rag_migration_pipeline.cli.instance_status import InstanceStatus, instance_status
@@ -18,6 +18,7 @@ from rag_migration_pipeline.cli.session import Session, session
 from rag_migration_pipeline.cli.showing import SHOWN, Screen, pairs_table, rows_table
 from rag_migration_pipeline.cli.signatures import Request
 from rag_migration_pipeline.errors import DagsterUnavailableError, SpecError
+from rag_migration_pipeline.orchestration.words import PAGE, Kind, run_key
 
 POLL_S = 1.0
 PATIENCE_S = 120.0
@@ -81,7 +82,7 @@ def _run_config(migration: Launchable, job: str, options: Mapping[str, Any]) -> 
     if job == "verify" and "sample" in given:
         config["ops"] = {job: {"config": {"sample": given.pop("sample")}}}
     if given:
-        config["resources"] = {f"{migration.name}_run": {"config": given}}
+        config["resources"] = {run_key(migration.name): {"config": given}}
     return config
 
 
@@ -93,7 +94,7 @@ def _follow(
     Raises:
         DagsterUnavailableError: Nobody answered for too long; the run goes on.
     """
-    if job in ROUNDS:
+    if job in set(Kind):
         parts = client.partitions(migration)
         following.green = len(parts.get("materialized", ()))
         following.ranges = sum(map(len, parts.values()))
@@ -132,7 +133,7 @@ def _facts(following: Following, ended: Mapping[str, Any]) -> dict[str, Any]:
     }
     if following.proof:
         names = {"proven": "proven", "records": "records written", "rejected": "rejected", "filtered": "filtered out"}
-        names |= {"skipped": "skipped", "report_page": "integrity report"}
+        names |= {"skipped": "skipped", "report_page": PAGE}
         facts |= {name: following.proof.get(label) for name, label in names.items()}
     if following.looked or following.dry:
         facts["found"] = {**following.looked, **following.dry}
@@ -142,7 +143,7 @@ def _facts(following: Following, ended: Mapping[str, Any]) -> dict[str, Any]:
 def _rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return how a run ended, for people."""
     rows = [("status", facts["status"].lower()), ("run", facts["url"])]
-    if facts["job"] in ROUNDS:
+    if facts["job"] in set(Kind):
         carried = f", {facts['ranges_carried']} of them carried by this run"
         rows.append(("ranges", f"{facts['ranges_done']} of {facts['ranges']}{carried}"))
     if "proven" in facts:

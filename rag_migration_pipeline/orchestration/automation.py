@@ -14,7 +14,8 @@ import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
 from rag_migration_pipeline.notifying import Message, tell_all, teller_of
-from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.words import MIGRATION_TAG
 from rag_migration_pipeline.problems import Problem
 
 WEBSERVER_VARIABLE = "DAGSTER_WEBSERVER_URL"

@@ -19,11 +19,9 @@ from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import page_metadata, range_timings
 from rag_migration_pipeline.orchestration.session import migration_context
+from rag_migration_pipeline.orchestration.words import COLLECTION_CHECK, RANGE_CHECK
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.steps.report import compare_with_receipt, prove_collection
-
-RANGE_CHECK = "records_identical"
-COLLECTION_CHECK = "collection_identical"
 
 
 @dataclass

@@ -14,6 +14,7 @@ from rag_migration_pipeline.orchestration.declaration import MigrationDeclaratio
 from rag_migration_pipeline.orchestration.ops import log_range
 from rag_migration_pipeline.orchestration.session import dagster_failures, migration_context
 from rag_migration_pipeline.orchestration.staging import StagedRange
+from rag_migration_pipeline.orchestration.words import MIGRATION_TAG
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.steps.manifest import open_manifest
@@ -68,6 +69,7 @@ def build_replay_job(declaration: MigrationDeclaration) -> dg.JobDefinition:
     @dg.job(
         name=f"{declaration.name}__replay",
         executor_def=dg.in_process_executor,
+        tags={MIGRATION_TAG: declaration.name},
         description="Load a repaired quarantine file; then run the migrate job, which proves the whole again.",
     )
     def replay_job() -> None:
@@ -104,6 +106,7 @@ def build_rollback_job(declaration: MigrationDeclaration) -> dg.JobDefinition:
     @dg.job(
         name=f"{declaration.name}__rollback",
         executor_def=dg.in_process_executor,
+        tags={MIGRATION_TAG: declaration.name},
         description="Remove what the migration wrote, bring back what it overwrote and kept, and forget its state.",
     )
     def rollback_job() -> None:

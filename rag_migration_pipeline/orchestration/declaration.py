@@ -9,12 +9,11 @@ from pathlib import Path
 import dagster as dg
 
 from rag_migration_pipeline.options import MigrationOptions
+from rag_migration_pipeline.orchestration.words import run_key
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, state_folder
 
 CODE_VERSION = "1"
-MIGRATION_TAG = "rag_migration_pipeline/migration"
-"""Tag of every run of a migration's jobs: its name."""
 
 
 def store_pool(resource_key: str) -> str:
@@ -64,7 +63,7 @@ class MigrationDeclaration:
     @property
     def run_key(self) -> str:
         """Resource key of the launch's options (`run_options.RunOptions`)."""
-        return f"{self.name}_run"
+        return run_key(self.name)
 
     @property
     def resource_keys(self) -> set[str]:

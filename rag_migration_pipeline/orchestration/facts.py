@@ -11,9 +11,11 @@ from typing import Any
 
 import dagster as dg
 
+from rag_migration_pipeline.options import Deletes
 from rag_migration_pipeline.orchestration.columns import column_schema
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.staging import StagedRange
+from rag_migration_pipeline.orchestration.words import PAGE
 from rag_migration_pipeline.receipts import Receipt
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.steps.context import MigrationContext
@@ -21,9 +23,6 @@ from rag_migration_pipeline.steps.integrity import Timing
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint
 from rag_migration_pipeline.steps.plan_view import verdict_table
 from rag_migration_pipeline.steps.report import Report
-
-PAGE = "integrity report"
-"""Name of the metadata entry that leads to the page of a proof."""
 
 QUARANTINE = "quarantine"
 """Name of the metadata entry that leads to the records that were set aside, where there are any."""
@@ -66,13 +65,13 @@ def manifest_metadata(manifest: Manifest) -> Mapping[str, Any]:
     }
 
 
-def retired_metadata(before: Manifest, later: Manifest, deletes: str) -> Mapping[str, Any]:
+def retired_metadata(before: Manifest, later: Manifest, deletes: Deletes) -> Mapping[str, Any]:
     """Return what the UI shows of ranges that are no more, and of what became of their records."""
     kept = {entry.key for entry in later.ranges}
     gone = [entry.key for entry in before.ranges if entry.key not in kept]
     if not gone or before.plan_digest != later.plan_digest:
         return {}
-    fate = "deleted from the target" if deletes == "mirror" else f"kept in the target (deletes: {deletes})"
+    fate = "deleted from the target" if deletes is Deletes.MIRROR else f"kept in the target (deletes: {deletes})"
     text = f"{', '.join(gone[:100])}: the source has none of their records any more; these were {fate}"
     return {"ranges retired": dg.MetadataValue.text(text)}
 

@@ -8,9 +8,10 @@ import dagster as dg
 from dagster._core.storage.tags import RETRY_STRATEGY_TAG
 
 from rag_migration_pipeline.orchestration.assets import migrate_ranges
-from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.ops import MigrationOps, Op
-from rag_migration_pipeline.orchestration.rounds import Kind, build_plan_op, build_proof_op
+from rag_migration_pipeline.orchestration.rounds import build_plan_op, build_proof_op
+from rag_migration_pipeline.orchestration.words import MIGRATION_TAG, Kind
 
 _DESCRIPTIONS = {
     Kind.MIGRATE: "Cut the source, load the ranges that are not proven yet, prove the whole collection.",

@@ -10,11 +10,12 @@ import dagster as dg
 from pydantic import Field
 
 from rag_migration_pipeline.errors import ManifestError, ValidationError
-from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.detected import note_detected
 from rag_migration_pipeline.orchestration.facts import lag_metadata
 from rag_migration_pipeline.orchestration.rounds import changes_metadata
 from rag_migration_pipeline.orchestration.session import dagster_failures, migration_context
+from rag_migration_pipeline.orchestration.words import MIGRATION_TAG
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.plan_view import verdict_table
 from rag_migration_pipeline.steps.planning import is_finished

@@ -6,7 +6,6 @@ the jobs (`jobs`), finding out what changed (``steps/watching.py``).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import dagster as dg
@@ -22,6 +21,7 @@ from rag_migration_pipeline.orchestration.facts import (
 )
 from rag_migration_pipeline.orchestration.ops import Op, catch_up
 from rag_migration_pipeline.orchestration.session import Planning, dagster_failures, migration_context
+from rag_migration_pipeline.orchestration.words import Kind
 from rag_migration_pipeline.steps.changes import Changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext, context_of
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint, proven_keys
@@ -31,21 +31,6 @@ from rag_migration_pipeline.steps.rehearsal import rehearse
 from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.steps.syncing import plan_changes
 from rag_migration_pipeline.steps.watching import find_changes, note_watermark
-
-
-class Kind(StrEnum):
-    """What a round carries.
-
-    Attributes:
-        MIGRATE: What is not proven; where all is and the source's ids changed, everything anew.
-        SYNC: What is not proven; where all is, what changed in the source since.
-        RETRY: What is not proven, of a migration that was begun.
-    """
-
-    MIGRATE = "migrate"
-    SYNC = "sync"
-    RETRY = "retry_failed"
-
 
 PLANNING = {Kind.MIGRATE: Planning.IF_CHANGED, Kind.SYNC: Planning.ONCE, Kind.RETRY: Planning.NEVER}
 
@@ -170,8 +155,8 @@ def _show(
     """Make the instance's partitions those of the manifest, and log what was planned."""
     register_partitions(context.instance, declaration, later.manifest)
     found = {} if changes is None else changes_metadata(changes)
-    mirrors = later.migration.options.deletes.value
-    metadata = {**manifest_metadata(later.manifest), **found, **retired_metadata(before, later.manifest, mirrors)}
+    retired = retired_metadata(before, later.manifest, later.migration.options.deletes)
+    metadata = {**manifest_metadata(later.manifest), **found, **retired}
     context.add_output_metadata(found, output_name="round")
     context.log_event(
         dg.AssetMaterialization(

@@ -24,8 +24,9 @@ from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.errors import StoreLockedError
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.orchestration.automation import migration_of
-from rag_migration_pipeline.orchestration.declaration import MIGRATION_TAG, MigrationDeclaration
+from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.detected import read_detected
+from rag_migration_pipeline.orchestration.words import MIGRATION_TAG
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.spec import Migration

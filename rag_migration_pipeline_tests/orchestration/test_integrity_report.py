@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from rag_migration_pipeline.orchestration.checks import COLLECTION_CHECK
-from rag_migration_pipeline.orchestration.facts import PAGE
+from rag_migration_pipeline.orchestration.words import PAGE
 from rag_migration_pipeline_tests.orchestration.scene import COLLECTION, QUIET, REFUSED, Scene, failures
 from rag_migration_pipeline_tests.steps.pages import Page
 
