@@ -35,7 +35,7 @@ class Watch(BaseModel):
     Attributes:
         every_s: Seconds between two looks; Dagster looks every 30 seconds at most.
         by: See `WatchBy`.
-        field: The field of `WatchBy.WATERMARK`, which is the migration's ``watermark``; it may be named here as well.
+        field: The field of `WatchBy.WATERMARK`; by default the migration's ``watermark``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -130,8 +130,7 @@ class AutomationOptions(BaseModel):
         """Yield what is wrong with these options together, beside the migration's watermark."""
         if self.declarative and self.schedule is None:
             yield Problem(("declarative",), "it needs a schedule: the time at which the manifest is made")
-        if self.watch is not None and self.watch.by is WatchBy.WATERMARK and watermark is None:
-            said = "it needs detect: watermark and the watermark: only such a sync notes how large the field was"
-            yield Problem(("watch", "by"), said)
+        if self.watch is not None and self.watch.by is WatchBy.WATERMARK and not (self.watch.field or watermark):
+            yield Problem(("watch", "field"), "the field that grows with every change", is_missing=True)
         if self.watch is not None and self.watch.field and watermark and self.watch.field != watermark:
             yield Problem(("watch", "field"), f"another field than the migration's watermark, {watermark!r}")

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from rag_migration_pipeline.automation_options import AutomationOptions
+from rag_migration_pipeline.automation_options import AutomationOptions, WatchBy
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.nodes import as_dict, has_uuid
 from rag_migration_pipeline.mapping import AnyMapping, SchemaMapping
@@ -268,6 +268,12 @@ class MigrationOptions(AutomationOptions):
         yield from self.automation_problems(self.watermark)
         for name, sources in shared_names(self.vectors).items():
             yield Problem(("vectors", sources[-1]), f"{' and '.join(map(repr, sources))} would both become {name!r}")
+
+    @property
+    def noted_field(self) -> str | None:
+        """The field whose largest value a sync notes: that of `Detect.WATERMARK`, or of a watch by one."""
+        is_watched = self.watch is not None and self.watch.by is WatchBy.WATERMARK
+        return self.watermark or (self.watch.field if self.watch is not None and is_watched else None)
 
     @property
     def retry_policy(self) -> RetryPolicy:

@@ -102,7 +102,7 @@ def _detect(declaration: MigrationDeclaration) -> tuple[str, dg.OpDefinition, st
 
 def _lag(migration: MigrationContext, newest: Any) -> dict[str, Any]:
     """Return how far the target is behind the source, where the migration goes by a watermark."""
-    name = migration.migration.options.watermark
+    name = migration.migration.options.noted_field
     held = None if name is None else noted_watermark(migration.state, name)
     return {} if held is None or newest is None else lag_metadata(held, newest)
 

@@ -136,8 +136,8 @@ def _planned(context: dg.OpExecutionContext, declaration: MigrationDeclaration, 
                 stores = migration.source, migration.target
                 manifest = plan_changes(migration, changes)
                 later = context_of(migration.migration, manifest, migration.state, *stores, migration.emit)
-        elif migration.migration.options.watermark is not None and not proven_keys(migration.state, migration.manifest):
-            watermark = newest_value(migration, migration.migration.options.watermark)  # before anything is read
+        elif (name := migration.migration.options.noted_field) and not proven_keys(migration.state, migration.manifest):
+            watermark = newest_value(migration, name)  # before anything is read
         _show(context, declaration, migration.manifest, later, changes)
         done = set(proven_keys(later.state, later.manifest))
         catch_up(context, declaration, later, done)

@@ -178,7 +178,7 @@ def _by_count(look: Look) -> Seen:
 
 def _by_watermark(look: Look) -> Seen:
     counted = _by_count(look)
-    collection, name = look.migration.source_collection, look.migration.options.watermark or ""
+    collection, name = look.migration.source_collection, look.migration.options.noted_field or ""
     noted = noted_watermark(look.state, name)
     if noted is None:
         return Seen(f"{counted.what}, no watermark of {name}", is_changed=True)

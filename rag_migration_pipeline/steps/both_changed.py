@@ -6,35 +6,28 @@ Belongs here: finding them, by what the receipts say was written. Does not belon
 Payloads, documents and partitions are compared, of the records concerned only; a change in a vector alone is not seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rag_migration_pipeline.digests import digest_contents
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId
-from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.context import MigrationContext
-from rag_migration_pipeline.steps.targets import written_under
 
 
-def find_both_changed(context: MigrationContext, changes: Changes) -> tuple[RecordId, ...]:
-    """Return the ids, as the target names them, of records that are other there than they were written.
+def both_changed(context: MigrationContext, before: Mapping[str, Mapping[RecordId, RecordId]]) -> Iterator[RecordId]:
+    """Yield the ids, as the target names them, of records that are other there than they were written.
 
     One that somebody deleted there counts as well.
 
     Args:
         context: The migration, all ranges of which are proven.
-        changes: What is other in the source.
+        before: Range -> record that changed or went in the source -> id under which it was written.
     """
-    return tuple(_both_changed(context, changes))
-
-
-def _both_changed(context: MigrationContext, changes: Changes) -> Iterator[RecordId]:
     name, size = context.migration.target_collection, context.target.capabilities.page_count
-    for key in sorted(changes.changed.keys() | changes.gone.keys()):
-        concerned = {*changes.changed.get(key, ()), *changes.gone.get(key, ())}
-        ids = list(written_under(context.state, key, concerned).values())
-        receipt = read_receipt(context.state.receipt(key))
-        written = dict(zip(receipt.ids, receipt.contents, strict=True))
+    for key in sorted(before):
+        ids = list(before[key].values())
+        receipt = read_receipt(context.state.receipt(key)) if ids else None
+        written = {} if receipt is None else dict(zip(receipt.ids, receipt.contents, strict=True))
         for start in range(0, len(ids), size):
             page = ids[start : start + size]
             found = context.target.fetch_contents(name, page)

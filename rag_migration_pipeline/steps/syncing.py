@@ -18,7 +18,7 @@ from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import read_sightings
-from rag_migration_pipeline.steps.both_changed import find_both_changed
+from rag_migration_pipeline.steps.both_changed import both_changed
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
 from rag_migration_pipeline.steps.journal import noted_ids
@@ -47,9 +47,9 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
         SourceChangedError: More records would be deleted than ``max_deletes`` allows.
     """
     refuse_unproven(context)
-    _tell_both_changed(context, changes)
     with context.state.planning_lock():
         owners = _Owners(context, changes)
+        _tell_both_changed(context, owners.before)
         owners.refuse_meetings()
         foreign = owners.foreign()
         ranges = cut_anew(context, changes)
@@ -187,13 +187,13 @@ class _Owners:
         return left | _there(self.context, list(noted))
 
 
-def _tell_both_changed(context: MigrationContext, changes: Changes) -> None:
+def _tell_both_changed(context: MigrationContext, before: Mapping[str, Mapping[RecordId, RecordId]]) -> None:
     """Tell which records changed on both sides.
 
     Raises:
         ConflictError: There are some, and the options forbid writing over them.
     """
-    ids = find_both_changed(context, changes)
+    ids = tuple(both_changed(context, before))
     if not ids:
         return
     if context.migration.options.both_changed is BothChanged.FAIL:

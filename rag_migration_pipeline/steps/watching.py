@@ -32,13 +32,14 @@ def find_changes(context: MigrationContext) -> tuple[Changes, Any]:
     """
     context.source.begin_reading()  # what was written while earlier ranges were carried is to be found
     options = context.migration.options
-    if options.detect is not Detect.WATERMARK or options.watermark is None:
+    name, is_by_watermark = options.noted_field, options.detect is Detect.WATERMARK
+    if name is None:
         return detect_changes(context, options.detect), None
-    last = noted_watermark(context.state, options.watermark)
-    if last is None:
-        newest = newest_value(context, options.watermark)  # first: what comes later is found again the next time
-        return detect_changes(context, Detect.PAYLOAD), newest
-    return detect_by_watermark(context, options.watermark, last, with_deletions=options.deletes is not Deletes.KEEP)
+    last = noted_watermark(context.state, name)
+    if not is_by_watermark or last is None:
+        newest = newest_value(context, name)  # first: what comes later is found again the next time
+        return detect_changes(context, Detect.PAYLOAD if is_by_watermark else options.detect), newest
+    return detect_by_watermark(context, name, last, with_deletions=options.deletes is not Deletes.KEEP)
 
 
 def note_watermark(context: MigrationContext, value: Any) -> None:
@@ -47,9 +48,9 @@ def note_watermark(context: MigrationContext, value: Any) -> None:
     Raises:
         StagingError: The disk is full, or the folder cannot be written.
     """
-    options = context.migration.options
-    if options.watermark is not None and value is not None:
-        text = json.dumps({"field": options.watermark, "value": encode(value)})
+    name = context.migration.options.noted_field
+    if name is not None and value is not None:
+        text = json.dumps({"field": name, "value": encode(value)})
         write_atomically(context.state.sync, lambda path: _put(path, text))
 
 

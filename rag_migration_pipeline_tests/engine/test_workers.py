@@ -15,7 +15,7 @@ import pytest
 
 from rag_migration_pipeline.engine import Engine, Outcome
 from rag_migration_pipeline.errors import MigrationInterruptedError, SpecError, StoreUnavailableError
-from rag_migration_pipeline.events import BatchDone, Event, RangeProven
+from rag_migration_pipeline.events import BatchDone, Event, RangeProven, RangeStarted
 from rag_migration_pipeline.mapping import SchemaMapping
 from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.progress import MigrationProgress
@@ -175,7 +175,11 @@ def test_a_worker_that_is_killed_fails_its_range_and_is_replaced_and_resume_does
     killed: list[int] = []
 
     def kill_one(watched: Watched, event: Event) -> None:
-        if not killed and isinstance(event, BatchDone) and len(watched.events) > 20:
+        """Kill a worker while each of them is at a range: one that has none yet, or none any more, fails none."""
+        begun = {item.range_key for item in watched.events if isinstance(item, RangeStarted)}
+        over = {item.range_key for item in watched.events if isinstance(item, RangeProven)}
+        is_early = isinstance(event, BatchDone) and event.step == "extract"
+        if not killed and is_early and over and len(begun - over) == len(workers()):
             killed.append(workers()[0].pid)
             os.kill(killed[0], signal.SIGKILL)
 

@@ -70,6 +70,23 @@ def test_records_that_came_are_asked_for_once_and_then_known(make_scene: MakeSce
     assert asked(tick_of(scene)) != first
 
 
+@pytest.mark.parametrize("detect", ["payload", "ids", "full"])
+def test_a_watched_field_is_noted_however_changes_are_found(make_scene: MakeScene, detect: str) -> None:
+    watch = {"by": "watermark", "field": "number"}
+    scene = make_scene(12, options={**QUICK, "watch": watch, "detect": detect})
+    assert run(scene, "sync").success
+    assert skipped(tick_of(scene)) == "nothing changed: 12 records, 0 with number after 11"
+    scene.fill(2, start=12)
+    assert asked(tick_of(scene))
+    assert run(scene, "sync").success
+    assert skipped(tick_of(scene)) == "nothing changed: 14 records, 0 with number after 13"
+    if detect != "ids":
+        change(scene, 3, number=99)
+        assert asked(tick_of(scene))
+        assert run(scene, "sync").success
+        assert skipped(tick_of(scene)) == "nothing changed: 14 records, 0 with number after 99"
+
+
 @pytest.mark.parametrize("by", ["count", "ids"])
 def test_records_that_went_are_noticed(make_scene: MakeScene, by: str) -> None:
     scene = watched(make_scene, by)

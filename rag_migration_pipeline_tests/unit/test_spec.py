@@ -117,8 +117,7 @@ def test_options_have_the_names_that_users_know(given: dict[str, Any], meant: di
         ({"declarative": True}, r"declarative: it needs a schedule"),
         ({"timezone": "Berlin"}, r"timezone: there is no such time zone"),
         ({"watch": {"every_s": 0}}, r"watch\.every_s: .*greater than or equal to 1 \(got 0\)"),
-        ({"watch": {"by": "watermark"}}, r"watch\.by: it needs detect: watermark and the watermark"),
-        ({"watch": {"by": "watermark", "field": "at"}}, r"watch\.by: it needs detect: watermark and the watermark"),
+        ({"watch": {"by": "watermark"}}, r"watch\.field: the field that grows with every change"),
         ({"watch": {"by": "guess"}}, r"watch\.by: "),
         (
             {"watch": {"by": "watermark", "field": "at"}, "detect": "watermark", "watermark": "on"},
