@@ -68,7 +68,7 @@ def fill_client(
     limit: int = DEFAULT_LIMIT,
     on_progress: Progress | None = None,
 ) -> int:
-    """Write the corpus through a client of Chroma; otherwise as `fill_chroma`.
+    """Write the corpus through a client of Chroma; what is there already stays as it is.
 
     Args:
         client: A ``chromadb`` client.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rag_migration_pipeline_tests.cli.running import Done, Place
-from rag_migration_pipeline_tests.orchestration.test_daemon import client, fill, held
+from rag_migration_pipeline_tests.orchestration.real import client, fill, held
 from rag_migration_pipeline_tests.servers.chroma import ChromaServer
 from rag_migration_pipeline_tests.servers.dagster import DagsterProcesses
 

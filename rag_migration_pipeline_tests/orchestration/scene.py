@@ -208,6 +208,29 @@ def records(count: int, start: int = 0) -> RecordBatch:
     )
 
 
+READS_OF_VECTORS = ("read_range", "fetch", "fetch_pages", "scan")
+"""Operations of a store that read vectors."""
+
+
+def run(scene: Scene, job: str, **launch: Any) -> dg.ExecuteInProcessResult:
+    """Run one of the migration's jobs, with options of a launch."""
+    resources = {f"{scene.name}_run": {"config": launch}} if launch else None
+    return run_job(scene.definitions.resolve_job_def(f"{scene.name}__{job}"), scene.instance, resources=resources)
+
+
+def change(scene: Scene, number: int, /, **payload: Any) -> None:
+    """Give a record of the source another payload."""
+    with scene.source.inner.open(create=False) as store:
+        one = records(1, number)
+        store.upsert(COLLECTION, one.with_columns(payloads=[{**one.payloads[0], **payload}]))
+
+
+def remove(scene: Scene, *numbers: int) -> None:
+    """Delete records of the source."""
+    with scene.source.inner.open(create=False) as store:
+        store.delete(COLLECTION, [f"r{number:05d}" for number in numbers])
+
+
 def steps_started(result: dg.ExecuteInProcessResult) -> list[str]:
     """Return the keys of the steps that began."""
     return [event.step_key or "" for event in result.all_events if event.event_type is dg.DagsterEventType.STEP_START]

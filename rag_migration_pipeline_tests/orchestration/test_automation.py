@@ -18,8 +18,7 @@ from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.notifying import Message, post, tell_all, teller_of
 from rag_migration_pipeline.orchestration.automation import migration_of
 from rag_migration_pipeline.orchestration.config import declare
-from rag_migration_pipeline_tests.orchestration.scene import QUICK, REFUSED, Scene
-from rag_migration_pipeline_tests.orchestration.test_rounds import run
+from rag_migration_pipeline_tests.orchestration.scene import QUICK, REFUSED, Scene, run
 
 MakeScene = Callable[..., Scene]
 TOLD: list[Message] = []

@@ -3,16 +3,14 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import chromadb
 import dagster as dg
 import pytest
-from chromadb.config import Settings
 
+from rag_migration_pipeline_tests.orchestration.real import extracted, fill, held, wait_for
 from rag_migration_pipeline_tests.orchestration.test_automation import Receiver, receiver, url_of
 from rag_migration_pipeline_tests.servers.chroma import ChromaServer
 from rag_migration_pipeline_tests.servers.dagster import DagsterProcesses
@@ -20,7 +18,6 @@ from rag_migration_pipeline_tests.servers.dagster import DagsterProcesses
 __all__ = ["Receiver", "receiver"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
-DEADLINE_S = 240.0
 
 MIGRATIONS = """
 name: watched
@@ -64,40 +61,6 @@ def server(tmp_path: Path) -> Iterator[ChromaServer]:
         yield started
 
 
-def client(server: ChromaServer) -> Any:
-    return chromadb.HttpClient("127.0.0.1", server.port, settings=Settings(anonymized_telemetry=False))
-
-
-def fill(server: ChromaServer) -> None:
-    docs = client(server).create_collection("docs", embedding_function=None)
-    docs.add(
-        ids=[f"r{number:03d}" for number in range(40)],
-        embeddings=[[number + 1.0, 1.0, 0.5] for number in range(40)],
-        metadatas=[{"updated_at": 1_000 + number} for number in range(40)],
-        documents=[f"text {number}" for number in range(40)],
-    )
-
-
-def held(server: ChromaServer, name: str) -> dict[str, Any]:
-    """Return id -> what the vendor's client reads of a collection, without what is ours."""
-    found = (
-        client(server)
-        .get_collection(name, embedding_function=None)
-        .get(include=["embeddings", "metadatas", "documents"])
-    )
-    rows = zip(found["ids"], found["embeddings"], found["metadatas"], found["documents"], strict=True)
-    return {i: ([float(x) for x in vector], dict(metadata), text) for i, vector, metadata, text in rows}
-
-
-def wait_for(what: str, is_so: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if is_so():
-            return
-        time.sleep(0.5)
-    pytest.fail(f"not within {deadline_s:g} s: {what}")
-
-
 def runs_of(instance: dg.DagsterInstance, job: str) -> list[dg.DagsterRun]:
     return list(instance.get_runs(dg.RunsFilter(job_name=job)))
 
@@ -105,13 +68,6 @@ def runs_of(instance: dg.DagsterInstance, job: str) -> list[dg.DagsterRun]:
 def is_proven(instance: dg.DagsterInstance, name: str) -> bool:
     event = instance.get_latest_materialization_event(dg.AssetKey([name, "target_collection"]))
     return event is not None and all(run.is_finished for run in runs_of(instance, f"{name}__sync"))
-
-
-def extracted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
-    """Return the ranges that a run read from the source."""
-    logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
-    keys = [entry.step_key or "" for entry in logs]
-    return sorted(key.rpartition("extract_range[")[2].removesuffix("]") for key in keys if "extract_range[" in key)
 
 
 def ticks(instance: dg.DagsterInstance, sensor: str) -> list[Any]:

@@ -11,14 +11,17 @@ from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline_tests.orchestration.scene import (
     COLLECTION,
     QUICK,
+    READS_OF_VECTORS,
     REFUSED,
     Bag,
     Scene,
+    change,
     failures,
+    remove,
+    run,
     spec_of,
     steps_started,
 )
-from rag_migration_pipeline_tests.orchestration.test_rounds import READS_OF_VECTORS, change, remove, run
 
 MakeScene = Callable[..., Scene]
 

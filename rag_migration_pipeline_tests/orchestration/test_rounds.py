@@ -3,29 +3,24 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import dagster as dg
 import pytest
 
-from rag_migration_pipeline.orchestration.runs import run_job
 from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline_tests.orchestration.scene import (
     COLLECTION,
     QUICK,
+    READS_OF_VECTORS,
     REFUSED,
     Scene,
+    change,
     failures,
     ranges_of,
-    records,
+    remove,
+    run,
     steps_started,
 )
 
 MakeScene = Callable[..., Scene]
-READS_OF_VECTORS = ("read_range", "fetch", "fetch_pages", "scan")
-
-
-def run(scene: Scene, job: str, **launch: Any) -> dg.ExecuteInProcessResult:
-    resources = {f"{scene.name}_run": {"config": launch}} if launch else None
-    return run_job(scene.definitions.resolve_job_def(f"{scene.name}__{job}"), scene.instance, resources=resources)
 
 
 def contents(scene: Scene) -> dict[RecordId, tuple[Mapping[str, Any], str | None]]:
@@ -37,18 +32,6 @@ def contents(scene: Scene) -> dict[RecordId, tuple[Mapping[str, Any], str | None
         for batch in batches
         for record_id, payload, document in zip(batch.ids, batch.payloads, batch.documents or (), strict=True)
     }
-
-
-def change(scene: Scene, number: int, /, **payload: Any) -> None:
-    """Give a record of the source another payload."""
-    with scene.source.inner.open(create=False) as store:
-        one = records(1, number)
-        store.upsert(COLLECTION, one.with_columns(payloads=[{**one.payloads[0], **payload}]))
-
-
-def remove(scene: Scene, *numbers: int) -> None:
-    with scene.source.inner.open(create=False) as store:
-        store.delete(COLLECTION, [f"r{number:05d}" for number in numbers])
 
 
 def metadata_of(scene: Scene, asset: str) -> dict[str, Any]:

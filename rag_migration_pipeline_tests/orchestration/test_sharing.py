@@ -6,8 +6,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from rag_migration_pipeline_tests.orchestration.test_daemon import client, extracted, held, wait_for
-from rag_migration_pipeline_tests.orchestration.test_webserver import LAUNCH, LOCATION, REPOSITORY, RUN
+from rag_migration_pipeline_tests.orchestration.real import (
+    LAUNCH,
+    LOCATION,
+    REPOSITORY,
+    RUN,
+    extracted,
+    fill,
+    held,
+    wait_for,
+)
 from rag_migration_pipeline_tests.servers.chroma import ChromaServer
 from rag_migration_pipeline_tests.servers.dagster import DagsterProcesses
 
@@ -43,12 +51,7 @@ mutation($r: String!) { terminateRun(runId: $r) { __typename ... on TerminateRun
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ChromaServer]:
     with ChromaServer(tmp_path / "chroma") as started:
-        client(started).create_collection("docs", embedding_function=None).add(
-            ids=[f"r{number:03d}" for number in range(COUNT)],
-            embeddings=[[number + 1.0, 1.0, 0.5] for number in range(COUNT)],
-            metadatas=[{"number": number} for number in range(COUNT)],
-            documents=[f"text {number}" for number in range(COUNT)],
-        )
+        fill(started, COUNT)
         yield started
 
 

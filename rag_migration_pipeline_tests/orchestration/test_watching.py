@@ -8,8 +8,17 @@ import pytest
 
 from rag_migration_pipeline.errors import StoreLockedError
 from rag_migration_pipeline.orchestration import watching
-from rag_migration_pipeline_tests.orchestration.scene import COLLECTION, QUICK, REFUSED, Scene, records
-from rag_migration_pipeline_tests.orchestration.test_rounds import READS_OF_VECTORS, change, remove, run
+from rag_migration_pipeline_tests.orchestration.scene import (
+    COLLECTION,
+    QUICK,
+    READS_OF_VECTORS,
+    REFUSED,
+    Scene,
+    change,
+    records,
+    remove,
+    run,
+)
 
 MakeScene = Callable[..., Scene]
 

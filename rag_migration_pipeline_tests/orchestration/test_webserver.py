@@ -8,13 +8,21 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from rag_migration_pipeline_tests.orchestration.test_daemon import client, extracted, held, wait_for
+from rag_migration_pipeline_tests.orchestration.real import (
+    LAUNCH,
+    LOCATION,
+    REPOSITORY,
+    RUN,
+    extracted,
+    fill,
+    held,
+    wait_for,
+)
 from rag_migration_pipeline_tests.servers.chroma import ChromaServer
 from rag_migration_pipeline_tests.servers.dagster import DagsterProcesses
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
-LOCATION, REPOSITORY = "rag_migration_pipeline", "__repository__"
 COUNT, RANGE_COUNT = 300, 10
 COMPONENT = """
 type: rag_migration_pipeline.Migration
@@ -30,15 +38,10 @@ JOBS = """
 query { workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
   ... on RepositoryLocation { repositories { jobs { name } } } ... on PythonError { message } } } } } }
 """
-LAUNCH = """
-mutation($p: ExecutionParams!) { launchRun(executionParams: $p) {
-  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
-"""
 BACKFILL = """
 mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
 """
-RUN = "query($r: ID!) { runOrError(runId: $r) { ... on Run { status } } }"
 BACKFILL_STATE = """
 query($b: String!) { partitionBackfillOrError(backfillId: $b) { ... on PartitionBackfill {
   status runs(limit: 10) { runId status } } } }
@@ -113,13 +116,7 @@ class Page:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ChromaServer]:
     with ChromaServer(tmp_path / "chroma") as started:
-        docs = client(started).create_collection("docs", embedding_function=None)
-        docs.add(
-            ids=[f"r{number:03d}" for number in range(COUNT)],
-            embeddings=[[number + 1.0, 1.0, 0.5] for number in range(COUNT)],
-            metadatas=[{"number": number} for number in range(COUNT)],
-            documents=[f"text {number}" for number in range(COUNT)],
-        )
+        fill(started, COUNT)
         yield started
 
 
