@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from rag_migration_pipeline.digests import DIGEST_BYTES
 from rag_migration_pipeline.errors import StagingError
-from rag_migration_pipeline.payloads import decode, encode
+from rag_migration_pipeline.payloads import decode, encode_bytes
 from rag_migration_pipeline.records import (
     DenseColumn,
     MultiColumn,
@@ -42,14 +42,14 @@ def to_arrow(batch: RecordBatch) -> pa.RecordBatch:
     columns: dict[str, pa.Array] = {
         "id": text_array([id_text(record_id) for record_id in batch.ids]),
         "document": text_array(batch.documents if batch.documents is not None else [None] * len(batch)),
-        "payload": text_array([encode(payload) for payload in batch.payloads]),
+        "payload": binary_array(map(encode_bytes, batch.payloads)),
     }
     if batch.partitions is not None:
         columns["partition"] = text_array(batch.partitions)
     if batch.source_ids is not None:
         columns["source_id"] = text_array([id_text(record_id) for record_id in batch.source_ids])
     for name, column in batch.vectors.items():
-        columns.update(_vector_arrays(name, column))
+        columns.update(vector_arrays(name, column))
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
@@ -57,8 +57,8 @@ def from_arrow(table: pa.RecordBatch) -> RecordBatch:
     """Return the records that `to_arrow` wrote; dense vectors are views of the Arrow memory where nothing is absent."""
     return RecordBatch(
         ids=_ids(table.column("id")),
-        vectors=_vector_columns(table),
-        payloads=[decode(_text(value)) for value in table.column("payload").to_pylist()],
+        vectors=vector_columns(table),
+        payloads=[decode(value) for value in table.column("payload").to_pylist()],
         documents=texts_of(table.column("document")),
         partitions=texts_of(table.column("partition")) if "partition" in table.schema.names else None,
         source_ids=_ids(table.column("source_id")) if "source_id" in table.schema.names else None,
@@ -190,7 +190,8 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogatepass")
 
 
-def _vector_arrays(name: str, column: VectorColumn) -> dict[str, pa.Array]:
+def vector_arrays(name: str, column: VectorColumn) -> dict[str, pa.Array]:
+    """Return a vector's columns by label; dense ones are not copied."""
     if isinstance(column, DenseColumn):
         flat = number_array(column.values)
         mask = None if column.present is None else pa.array(~column.present)
@@ -224,7 +225,8 @@ def _lists(items: Sequence[Numbers | None], children: pa.Array) -> pa.LargeListA
     return pa.LargeListArray.from_arrays(number_array(offsets), children, mask=pa.array(absent))
 
 
-def _vector_columns(table: pa.RecordBatch) -> dict[str, VectorColumn]:
+def vector_columns(table: pa.RecordBatch) -> dict[str, VectorColumn]:
+    """Return the vectors by name that `vector_arrays` made columns of; other columns are passed over."""
     columns: dict[str, VectorColumn] = {}
     for label in table.schema.names:
         kind, _, name = label.partition(":")

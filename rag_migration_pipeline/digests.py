@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rag_migration_pipeline.payloads import encode
+from rag_migration_pipeline.payloads import encode_bytes
 from rag_migration_pipeline.records import (
     DenseColumn,
     Float32Array,
@@ -64,8 +64,8 @@ def digest_contents(batch: RecordBatch) -> list[bytes]:
 
 def _digest_content(payload: Payload, document: str | None, partition: str | None) -> bytes:
     parts: list[Any] = [payload] if document is None else [payload, document]
-    content = encode(parts if partition is None else [payload, document, partition])
-    return hashlib.blake2b(content.encode(), digest_size=DIGEST_BYTES).digest()
+    content = encode_bytes(parts if partition is None else [payload, document, partition])
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def digest_vectors(column: VectorColumn) -> list[bytes]:

@@ -42,6 +42,7 @@ _TAG = "_rmp_type"
 _TAG_TEXT = f'"{_TAG}"'
 _TAG_BYTES = _TAG_TEXT.encode()
 _SCALARS = frozenset({str, bool, int, float, type(None)})
+_CONTAINERS = frozenset({dict, list})
 _OPTIONS = (
     orjson.OPT_SORT_KEYS
     | orjson.OPT_PASSTHROUGH_DATETIME
@@ -61,24 +62,31 @@ def encode(value: Any) -> str:
         TypeError: A value that is neither JSON nor of one of `TYPES` (a NumPy scalar, an enum), or a key that is not a
             string.
     """
+    return encode_bytes(value).decode()
+
+
+def encode_bytes(value: Any) -> bytes:
+    """Return what `encode` returns, in UTF-8: digests and files take it so."""
     if _is_json(value):
         try:
             text = orjson.dumps(value, option=_OPTIONS)
             if b"null" not in text and _TAG_BYTES not in text:
-                return text.decode()
+                return text
         except TypeError:
             pass  # integers above 64 bits, lone surrogates, or a key that the slow path refuses by name
-    return " " + json.dumps(_tagged(value, "payload"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    tagged = json.dumps(_tagged(value, "payload"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f" {tagged}".encode()
 
 
-def decode(text: str) -> Any:
-    """Return the value that `encode` wrote.
+def decode(text: str | bytes) -> Any:
+    """Return the value that `encode` or `encode_bytes` wrote.
 
     Raises:
         ValueError: The text is not JSON, or a tag in it is damaged.
     """
-    value = json.loads(text) if text.startswith(" ") else orjson.loads(text)
-    return _untagged(value) if _TAG_TEXT in text else value
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    value = json.loads(data) if data.startswith(b" ") else orjson.loads(data)
+    return _untagged(value) if _TAG_BYTES in data else value
 
 
 def check_json(value: Any, path: str = "payload") -> None:
@@ -119,7 +127,12 @@ def is_deeper(value: Any, depth: int) -> bool:
         items = value
     else:
         return False
-    return depth == 0 or any(is_deeper(item, depth - 1) for item in items)
+    if depth == 0:
+        return True
+    for item in items:  # noqa: SIM110  without a call for each scalar
+        if type(item) in _CONTAINERS and is_deeper(item, depth - 1):
+            return True
+    return False
 
 
 def is_too_deep(payload: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rag_migration_pipeline.collector import heap_set_aside
 from rag_migration_pipeline.errors import (
     MigrationError,
     MigrationInterruptedError,
@@ -118,7 +119,8 @@ class RangeRunner:
     def run(self, key: str) -> RangeResult:
         """Carry one range; failures are in the result."""
         try:
-            return self._run(key)
+            with heap_set_aside():
+                return self._run(key)
         finally:
             _give_back_memory()
 

@@ -144,7 +144,7 @@ def join_receipts(parts: Iterable[Receipt]) -> Receipt:
 
 def write_receipt(path: Path, receipt: Receipt) -> None:
     """Store a receipt atomically: its existence says that the range is proven."""
-    table = _to_table(receipt)
+    table = receipt_to_table(receipt)
 
     def write(temporary: Path) -> None:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -161,6 +161,11 @@ def read_receipt(path: Path) -> Receipt:
     """
     with reading_errors(path), pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
+    return receipt_from_table(table)
+
+
+def receipt_from_table(table: pa.Table) -> Receipt:
+    """Return the receipt that `receipt_to_table` made a table of; columns of others are passed over."""
     ids = [id_from_text(v.decode("utf-8", "surrogatepass")) for v in table["id"].to_pylist()]
     originals = [v and id_from_text(v.decode("utf-8", "surrogatepass")) for v in table["source_id"].to_pylist()]
     vectors: dict[str, Sequence[bytes]] = {}
@@ -203,7 +208,8 @@ def is_receipt_of(path: Path, ids_digest: str) -> bool:
     return bool(metadata.get(_IDS_DIGEST.encode(), b"").decode() == ids_digest)
 
 
-def _to_table(receipt: Receipt) -> pa.Table:
+def receipt_to_table(receipt: Receipt) -> pa.Table:
+    """Return a receipt as a table, its counts as the schema's metadata."""
     pairs = zip(receipt.ids, receipt.source_ids, strict=True)
     arrays: dict[str, pa.Array] = {
         "id": binary_array(map(_bytes, receipt.ids)),

@@ -225,7 +225,7 @@ def _native_document(document: str | None, notes: Notes, rules: PayloadRules) ->
 
 
 def _pack_payload(payload: Payload, document: str | None, notes: Notes, layout: Layout) -> Payload:
-    refused = {key: value for key, value in payload.items() if layout.payload.refusal(key, value) is not None}
+    refused = {key: payload[key] for key in layout.payload.refusals(payload)}
     natural = {key: value for key, value in payload.items() if key not in refused} if refused else dict(payload)
     if refused:
         _pack_refused(natural, refused, notes, layout.payload)

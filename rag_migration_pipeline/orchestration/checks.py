@@ -21,7 +21,8 @@ from rag_migration_pipeline.orchestration.facts import page_metadata, range_timi
 from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.orchestration.words import COLLECTION_CHECK, RANGE_CHECK
 from rag_migration_pipeline.receipts import read_receipt
-from rag_migration_pipeline.steps.report import compare_with_receipt, prove_collection
+from rag_migration_pipeline.steps.receipt_comparison import compare_with_receipt
+from rag_migration_pipeline.steps.report import prove_collection
 
 
 @dataclass

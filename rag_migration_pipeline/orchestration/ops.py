@@ -25,17 +25,19 @@ from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.orchestration.staging import (
     StagedRange,
     acknowledged_batches,
-    note_acknowledged,
+    note_written,
     stage_extract,
     stage_mapped,
     stage_selection,
     staged_batches,
+    written_batches,
 )
 from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import RecordId, Rejection
 from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.load import PackedBatch, load_batches, pack_batch
+from rag_migration_pipeline.steps.receipt_comparison import validate_written, written_batch
 from rag_migration_pipeline.steps.set_aside import (
     RangeQuarantine,
     refuse_rejections,
@@ -43,7 +45,7 @@ from rag_migration_pipeline.steps.set_aside import (
     stored_rejections,
 )
 from rag_migration_pipeline.steps.task import open_task
-from rag_migration_pipeline.steps.validate import prove_range, validate_batches
+from rag_migration_pipeline.steps.validate import Findings, prove_range, validate_batches
 
 Op = dg.OpDefinition
 
@@ -153,32 +155,55 @@ def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, sta
         pairs = islice(staged_batches(migration, staged, quarantine.set_aside), done, None)
         with quarantine.stored(keeps_earlier=staged.is_mapped):
             loaded = load_batches(migration, staged.key, quarantine.following(pairs), is_whole=task.is_whole)
-            for number, _ in enumerate(quarantine.answered(loaded), start=done + 1):
+            for packed, _ in quarantine.answered(loaded):
+                done += 1
                 if not quarantine.rejections:  # after one the range starts over, so that every one is named again
-                    note_acknowledged(migration, staged.key, context.run_id, number)
+                    batch = written_batch(migration, packed)
+                    note_written(migration, staged.key, context.run_id, done, batch)
         refuse_rejections(migration, staged.key, stored_rejections(migration, staged.key))
-    return staged.after("load", time.perf_counter() - begun)
+        is_kept = task.is_whole and not task.repairs.rows and not quarantine.rejections
+    written_by = context.run_id if is_kept else ""
+    return staged.after("load", time.perf_counter() - begun, written_by=written_by, batches=done)
 
 
 def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> int:
     """Read the range back, compare it record by record, store its receipt, and turn its partition green."""
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
-        task, watch = open_task(migration.state, migration.manifest, staged.key), Watch()
-        refused = rejected_in_load(migration, staged.key)
-        unmapped: list[Rejection] = []
-        quiet = replace(migration, emit=ignore_events)  # the load has told of it
-        pairs = staged_batches(quiet, staged, lambda _, rejections: unmapped.extend(rejections), watch)
-        packed = (_with_rejections(pack_batch(migration, batch), refused) for batch, _ in pairs)
+        task = open_task(migration.state, migration.manifest, staged.key)
         with evaluate_range(context, declaration, staged.key) as proof:
-            parts = list(validate_batches(migration, staged.key, packed, watch))
-            _, receipt = prove_range(migration, task, parts, watch, set_aside=staged.rejected + len(unmapped))
+            parts, watch, set_aside = _compared_with_written(migration, staged) or _compared(migration, staged)
+            _, receipt = prove_range(migration, task, parts, watch, set_aside=set_aside)
             proof.take_in(receipt.counts["rejected"], migration.state.quarantine(staged.key))
         finished = staged.after("validate", time.perf_counter() - begun)
         log_range(context, declaration, migration, finished, receipt)
         if not declaration.options.keep_staging:
             migration.state.clear_staging(staged.key)
     return len(receipt)
+
+
+Compared = tuple[list[tuple[Findings, Receipt]], Watch, int]
+"""Findings and receipts of a range's batches, what was seen of its records, how many the steps before set aside."""
+
+
+def _compared_with_written(migration: MigrationContext, staged: StagedRange) -> Compared | None:
+    """Compare the target with what the load kept of its batches; None where it did not, or where something differs."""
+    watch = Watch()
+    written = written_batches(migration, staged, watch)
+    if written is None:
+        return None
+    parts = list(validate_written(migration, staged.key, written, watch))
+    return (parts, watch, staged.rejected) if all(findings.is_clean for findings, _ in parts) else None
+
+
+def _compared(migration: MigrationContext, staged: StagedRange) -> Compared:
+    """Compare the target with the staged records themselves; says of a payload which keys differ."""
+    watch, refused = Watch(), rejected_in_load(migration, staged.key)
+    unmapped: list[Rejection] = []
+    quiet = replace(migration, emit=ignore_events)  # the load has told of it
+    pairs = staged_batches(quiet, staged, lambda _, rejections: unmapped.extend(rejections), watch)
+    packed = (_with_rejections(pack_batch(migration, batch), refused) for batch, _ in pairs)
+    return list(validate_batches(migration, staged.key, packed, watch)), watch, staged.rejected + len(unmapped)
 
 
 def _with_rejections(

@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from rag_migration_pipeline.collector import heap_set_aside
 from rag_migration_pipeline.errors import MigrationError, StoreLockedError, TryAgainError
 from rag_migration_pipeline.events import (
     BothSidesChanged,
@@ -63,7 +64,7 @@ def migration_context(
         plan: Whether a manifest may be made.
         alone: The step inside sees to it that nobody else works on the migration; other ops may run beside each other.
     """
-    with dagster_failures(context, declaration):
+    with dagster_failures(context, declaration), heap_set_aside():
         migration = _open(context, declaration, plan)
         with nullcontext() if alone else migration.state.in_use():
             yield migration

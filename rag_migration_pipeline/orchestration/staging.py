@@ -4,13 +4,13 @@ Belongs here: which files a range has, how they are read as batches, which batch
 belong here: the Arrow form (``arrow.py``), what the steps do.
 """
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import count, zip_longest
 from pathlib import Path
 
 import numpy as np
-import orjson
 
 from rag_migration_pipeline.arrow import read_batches, write_batches
 from rag_migration_pipeline.errors import StagingError
@@ -18,12 +18,13 @@ from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.records import RecordBatch, SetAside
 from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
-from rag_migration_pipeline.state import read_facts, staging_errors, write_atomically
+from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.range import transformed
 from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.transform import transform_batch, warning
+from rag_migration_pipeline.written import WrittenBatch, read_written, write_written
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class StagedRange:
         is_mapped: Whether the records lie beside it as a mapping made them; otherwise they are mapped on their way.
         durations_s: Step -> seconds spent.
         size_bytes: Approximate size of the records as read, in bytes.
+        written_by: The run whose load kept what it wrote of every batch; empty where it set records aside.
+        batches: How many batches those are.
     """
 
     key: str
@@ -49,6 +52,8 @@ class StagedRange:
     is_filtered: bool = False
     is_mapped: bool = False
     size_bytes: int = 0
+    written_by: str = ""
+    batches: int = 0
     durations_s: Mapping[str, float] = field(default_factory=dict)
 
     def after(self, step: str, duration_s: float, **changes: object) -> "StagedRange":
@@ -69,8 +74,9 @@ def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
     task, watch = open_task(context.state, context.manifest, key), Watch()
     path = _extract(context, key)
     with staging_errors(path):
-        for of_the_last_extract in (_selection(context, key), _mapped(context, key), _acknowledged(context, key)):
+        for of_the_last_extract in (_selection(context, key), _mapped(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
+        shutil.rmtree(_all_written(context, key), ignore_errors=True)
     records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs))
     write_sightings(_sightings(context, key), watch.sightings())
     return records, path.stat().st_size
@@ -154,10 +160,11 @@ def _taken_batches(context: MigrationContext, staged: StagedRange, watch: Watch 
     if not staged.is_filtered:
         yield from batches
         return
-    if not _selection(context, staged.key).exists():
+    mask = _read_selection(context, staged.key)
+    if mask is None:
         stage_selection(context, staged.key, parse_filter(context.migration.options.filter))
-    with staging_errors(_selection(context, staged.key)):
-        mask = np.load(_selection(context, staged.key))
+        mask = _read_selection(context, staged.key)
+        assert mask is not None
     start = 0
     for batch in batches:
         rows = np.flatnonzero(mask[start : start + len(batch)])
@@ -175,27 +182,47 @@ def _taken_batches(context: MigrationContext, staged: StagedRange, watch: Watch 
 
 def acknowledged_batches(context: MigrationContext, key: str, run_id: str) -> int:
     """Return how many batches of a range this run has written already; a retried load goes on after them."""
-    path = _acknowledged(context, key)
-    if not path.exists():
-        return 0
-    noted = read_facts(path, "Remove it and run the range again: its batches are written anew.")
-    return int(noted["batches"]) if noted.get("run_id") == run_id else 0
+    return next(number for number in count() if not _written(context, key, run_id, number + 1).exists())
 
 
-def note_acknowledged(context: MigrationContext, key: str, run_id: str, batches: int) -> None:
-    """Note that the target has acknowledged the first batches of a range."""
-    content = orjson.dumps({"run_id": run_id, "batches": batches})
-    path = _acknowledged(context, key)
-    with staging_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(content)  # not synced: after a crash the batches are written again, idempotently
-        temporary.replace(path)
+def note_written(context: MigrationContext, key: str, run_id: str, number: int, batch: WrittenBatch) -> None:
+    """Note that the target has acknowledged a batch of a range, counted from 1, and what it was given."""
+    write_written(_written(context, key, run_id, number), batch)
+
+
+def written_batches(context: MigrationContext, staged: StagedRange, watch: Watch) -> Iterable[WrittenBatch] | None:
+    """Return what the load kept of all batches of a range; None where it kept not all, or it is gone.
+
+    Args:
+        context: The migration.
+        staged: The range.
+        watch: Is told what was seen of the records, and which ones the filter left out.
+    """
+    paths = [_written(context, staged.key, staged.written_by, number) for number in range(1, staged.batches + 1)]
+    seen = read_sightings(_sightings(context, staged.key))
+    if not staged.written_by or seen is None or not all(path.exists() for path in paths):
+        return None
+    if staged.is_filtered:
+        mask = _read_selection(context, staged.key)
+        if mask is None or len(mask) != len(seen):
+            return None
+        watch.note(Fate.FILTERED, (seen.source_ids[row] for row in np.flatnonzero(~mask).tolist()))
+    watch.add(seen)
+    return map(read_written, paths)
 
 
 def _mask(batch: RecordBatch, wanted: Filter) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     mask = np.zeros(len(batch), dtype=np.bool_)
     mask[np.fromiter(select_rows(batch, wanted), dtype=np.intp)] = True
+    return mask
+
+
+def _read_selection(context: MigrationContext, key: str) -> "np.ndarray[tuple[int], np.dtype[np.bool_]] | None":
+    path = _selection(context, key)
+    if not path.exists():
+        return None
+    with staging_errors(path):
+        mask: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.load(path)
     return mask
 
 
@@ -220,5 +247,9 @@ def _mapped(context: MigrationContext, key: str) -> Path:
     return context.state.staging(key) / "mapped.arrow"
 
 
-def _acknowledged(context: MigrationContext, key: str) -> Path:
-    return context.state.staging(key) / "acknowledged.json"
+def _all_written(context: MigrationContext, key: str) -> Path:
+    return context.state.staging(key) / "written"
+
+
+def _written(context: MigrationContext, key: str, run_id: str, number: int) -> Path:
+    return _all_written(context, key) / f"{run_id}-{number:06d}.arrow"

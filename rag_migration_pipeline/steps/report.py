@@ -10,15 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from rag_migration_pipeline.digests import digest_contents, digest_vectors, sketch_vectors, sketches_differ
 from rag_migration_pipeline.errors import ValidationError
 from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.receipts import Receipt, read_receipt
-from rag_migration_pipeline.records import Metric, RecordBatch, RecordId, SparseColumn, id_text
+from rag_migration_pipeline.records import Metric, RecordId, id_text
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
 from rag_migration_pipeline.steps.integrity import (
@@ -34,12 +30,13 @@ from rag_migration_pipeline.steps.integrity import (
 from rag_migration_pipeline.steps.journal import Journal, noted_ids, settle_generations
 from rag_migration_pipeline.steps.manifest import read_left_ids
 from rag_migration_pipeline.steps.plan_view import plan_of
+from rag_migration_pipeline.steps.receipt_comparison import compare_with_receipt
 from rag_migration_pipeline.steps.report_page import write_page
 from rag_migration_pipeline.steps.rollback import written_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
 
-__all__ = ["Report", "compare_with_receipt", "prove_collection"]
+__all__ = ["Report", "prove_collection"]
 
 _HIDDEN = "hidden"
 _UNTIMED: Mapping[str, Timing] = {}
@@ -147,52 +144,6 @@ def _todo(context: MigrationContext, report: Report) -> str:
     if report.findings.extra:
         todo += " Find out who else writes there; extra records stay until you delete them."
     return todo
-
-
-def compare_with_receipt(context: MigrationContext, receipt: Receipt) -> Findings:
-    """Read the records of a receipt back in batches and compare digests and sketches."""
-    parts: list[Findings] = []
-    size = context.target.capabilities.page_count
-    pages = [range(start, min(start + size, len(receipt))) for start in range(0, len(receipt), size)]
-    asked = (receipt.ids[rows.start : rows.stop] for rows in pages)
-    answers = context.target.fetch_pages(context.migration.target_collection, asked)
-    for rows, found in zip(pages, answers, strict=True):
-        parts.append(_compare_page(context, receipt, rows, found))
-    return total_findings(parts)
-
-
-def _compare_page(context: MigrationContext, receipt: Receipt, rows: range, found: RecordBatch) -> Findings:
-    places = {receipt.ids[row]: row for row in rows}
-    order = np.array([places[record_id] for record_id in found.ids], dtype=np.intp)
-    present = set(found.ids)
-    missing = tuple(id_text(receipt.ids[row]) for row in rows if receipt.ids[row] not in present)
-    changed: dict[str, str] = {}
-    for position, digest in enumerate(digest_contents(found)):
-        if digest != receipt.contents[order[position]]:
-            changed[id_text(found.ids[position])] = "payload or document"
-    for name in receipt.vectors.keys() | receipt.sketches.keys():
-        for position in _changed_vectors(context, receipt, name, order, found):
-            changed.setdefault(id_text(found.ids[position]), f"vector {name!r}" if name else "vector")
-    return Findings(len(found), missing, (), changed)
-
-
-def _changed_vectors(
-    context: MigrationContext, receipt: Receipt, name: str, order: npt.NDArray[np.intp], found: RecordBatch
-) -> list[int]:
-    """Return the positions of the found records whose vector is not the receipt's."""
-    column = found.vectors.get(name)
-    if column is None or (name in receipt.sketches and isinstance(column, SparseColumn)):
-        return list(range(len(found)))
-    if name in receipt.sketches and not isinstance(column, SparseColumn):
-        differs = sketches_differ(
-            receipt.sketches[name][order],
-            sketch_vectors(column),
-            is_normalised=name in context.target_layout.normalised,
-            tolerance=context.tolerances.get(name, 0.0),
-        )
-        return [int(row) for row in np.flatnonzero(differs)]
-    expected = receipt.vectors[name]
-    return [p for p, digest in enumerate(digest_vectors(column)) if digest != expected[order[p]]]
 
 
 def _make_report(

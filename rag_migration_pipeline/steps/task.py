@@ -4,7 +4,9 @@ Belongs here: reading that off the state. Does not belong here: carrying them (`
 something is pending (``steps/pending.py``).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rag_migration_pipeline.records import RecordRange
 from rag_migration_pipeline.sightings import read_sightings
@@ -19,21 +21,29 @@ class RangeTask:
     """What a run has to do in a range.
 
     Attributes:
-        record_range: The records to carry: the whole range, or those that are pending.
+        key: The range's key.
+        count: How many records are to be carried.
+        read: Reads their ids.
         repairs: The repaired records that stand for records of the source.
         pending: What is pending, or None.
         is_whole: Whether the whole range is carried; then nothing of what was known before holds.
     """
 
-    record_range: RecordRange
+    key: str
+    count: int
+    read: Callable[[], RecordRange]
     repairs: Repairs
     pending: Pending | None = None
     is_whole: bool = True
 
-    @property
-    def key(self) -> str:
-        """The range's key."""
-        return self.record_range.key
+    @cached_property
+    def record_range(self) -> RecordRange:
+        """The records to carry: the whole range, or those that are pending; read when first asked for.
+
+        Raises:
+            ManifestError: The ids are damaged.
+        """
+        return self.read()
 
 
 def task_size(state: StateFolder, manifest: Manifest, entry: RangeEntry) -> int:
@@ -49,19 +59,23 @@ def open_task(state: StateFolder, manifest: Manifest, range_key: str) -> RangeTa
     Where nothing is pending it is the whole range, also where it is proven already.
 
     Raises:
-        ManifestError: The key is of another plan, or the ids are damaged.
+        ManifestError: The key is of another plan.
     """
-    whole = read_range_ids(state, manifest, range_key)
+    entry = manifest.entry(range_key)
+
+    def read_whole() -> RecordRange:
+        return read_range_ids(state, manifest, range_key)
+
     pending = read_pending(state, range_key, manifest.generation)
     repairs = read_repairs(state.repairs(range_key))
     seen = None if pending is None else read_sightings(state.sightings(range_key))
     if pending is None or seen is None:
-        return RangeTask(whole, repairs, pending)
+        return RangeTask(range_key, entry.count, read_whole, repairs, pending)
     changed = set(pending.changed)
     pairs = zip(seen.ids, seen.source_ids, strict=True)
     repairs = repairs.without({source_id for record_id, source_id in pairs if record_id in changed})
     if not state.receipt(range_key).exists():
-        return RangeTask(whole, repairs, pending)
-    wanted = {*pending.load, *pending.changed}
-    ids = [record_id for record_id in whole.ids if record_id in wanted]
-    return RangeTask(replace(whole, ids=ids, is_listed=True), repairs, pending, is_whole=False)
+        return RangeTask(range_key, entry.count, read_whole, repairs, pending)
+    whole, wanted = read_whole(), {*pending.load, *pending.changed}
+    part = replace(whole, ids=[record_id for record_id in whole.ids if record_id in wanted], is_listed=True)
+    return RangeTask(range_key, part.count, lambda: part, repairs, pending, is_whole=False)

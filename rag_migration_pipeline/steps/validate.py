@@ -157,7 +157,7 @@ def prove_range(
     part.counts["rejected"] = part.counts.get("rejected", 0) + set_aside
     waiting = failed_ids(seen, failed)
     seen = seen.without(set(waiting)) if waiting else seen
-    refuse_unaccounted(context, task.key, part.counts, len(task.record_range.ids) - len(waiting))
+    refuse_unaccounted(context, task.key, part.counts, task.count - len(waiting))
     take_away(context, task, part, waiting)
     entry = context.manifest.entry(task.key)
     receipt, seen = merged(context, task, part, seen)

@@ -6,14 +6,19 @@ Belongs here: `Capabilities`, `PayloadRules` and the reasons they give. Does not
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from rag_migration_pipeline.payloads import has_typed, is_deeper
 from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, FieldSpec, IdKind, Metric, VectorKind, VectorSpec
 from rag_migration_pipeline.stores.decimal_floats import survives_decimal_text
 from rag_migration_pipeline.vectors import BINARY, FLOAT16_ROUNDING, FLOAT32, element_type
+
+_KEYS_REMEMBERED = 10_000
+_TEXT = frozenset({str})
 
 
 class ListRule(StrEnum):
@@ -62,8 +67,40 @@ class PayloadRules:
     max_bytes: int | None = None
     max_depth: int | None = None
 
+    def refusals(self, payload: Mapping[str, Any]) -> dict[str, str]:
+        """Return by key why the store cannot hold parts of a payload; empty where it holds all of it."""
+        fine = self._fine_keys
+        refused: dict[str, str] = {}
+        for key, value in payload.items():
+            kind = type(value)
+            if kind is str:
+                is_plain = value.isascii()
+            else:  # what most payloads hold needs no call
+                is_plain = self.int_min <= value <= self.int_max if kind is int else kind is bool
+            if not (is_plain and key in fine):
+                reason = self.refusal(key, value)
+                if reason is not None:
+                    refused[key] = reason
+        return refused
+
     def refusal(self, key: str, value: Any) -> str | None:
         """Return why the store cannot hold this key with this value exactly, or None if it can."""
+        if key not in self._fine_keys:
+            reason = self._key_refusal(key, value)
+            if reason is not None:
+                return reason
+            if key not in self.text_keys and len(self._fine_keys) < _KEYS_REMEMBERED:
+                self._fine_keys.add(key)
+        if self.max_depth is not None and is_deeper(value, self.max_depth):
+            return f"lists and objects nested more than {self.max_depth} deep"
+        return self._value_refusal(value)
+
+    @cached_property
+    def _fine_keys(self) -> set[str]:
+        """Keys that were found to be fine, whatever they hold: collections have few, and many records."""
+        return set()
+
+    def _key_refusal(self, key: str, value: Any) -> str | None:
         if key in self.reserved_keys:
             return f"the key {key!r} is reserved in this store"
         if self.key_pattern is not None and not re.fullmatch(self.key_pattern, key, re.DOTALL):
@@ -72,9 +109,7 @@ class PayloadRules:
             return f"the key {key!r} has no UTF-8 form"
         if key in self.text_keys and type(value) is not str:
             return f"the key {key!r} holds strings only in this store"
-        if self.max_depth is not None and is_deeper(value, self.max_depth):
-            return f"lists and objects nested more than {self.max_depth} deep"
-        return self._value_refusal(value)
+        return None
 
     def text_refusal(self, text: str) -> str | None:
         """Return why the store cannot hold this text exactly, or None if it can; documents follow the same rule."""
@@ -125,10 +160,13 @@ class PayloadRules:
     def _list_refusal(self, value: list[Any]) -> str | None:
         if self.lists is ListRule.NONE:
             return "a list"
+        kinds = set(map(type, value))
+        if kinds == _TEXT and all(map(str.isascii, value)):
+            return None
         if self.lists is ListRule.HOMOGENEOUS:
             if not value:
                 return "an empty list"
-            if len({type(item) for item in value}) > 1 or type(value[0]) not in (str, int, float, bool):
+            if len(kinds) > 1 or type(value[0]) not in (str, int, float, bool):
                 return "a list of mixed or nested values"
         for item in value:
             reason = self._value_refusal(item)

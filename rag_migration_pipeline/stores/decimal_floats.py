@@ -10,12 +10,14 @@ floats of ten families, every one predicted bit for bit.
 """
 
 import math
+from functools import lru_cache
 
 _POWERS = tuple(float(f"1e{exponent}") for exponent in range(309))
 _SAFE_TEXT_LENGTH = 16
 """A plain decimal of that many characters has at most 15 digits and needs one exactly rounded operation."""
 
 
+@lru_cache(maxsize=16_384)  # a batch is judged when it is packed and when it is written
 def survives_decimal_text(value: float) -> bool:
     """Return whether a finite float is read back bit for bit from its shortest decimal text."""
     text = repr(value)

@@ -29,6 +29,7 @@ from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.vectors import all_entries, all_vectors, misfits, presence, row_width
 
 STAGE = "load"
+_STRINGS = frozenset({str})
 
 
 def screen(
@@ -218,12 +219,11 @@ def _id_reason(record_id: RecordId, spec: CollectionSpec, capabilities: Capabili
 def payload_reason(payload: Payload, capabilities: Capabilities) -> str | None:
     """Return why the store cannot hold this payload exactly, or None; names the key."""
     rules = capabilities.payload
-    for key, value in payload.items():
-        if type(key) is not str:
-            return f"payload key {key!r} is not a string"
-        reason = rules.refusal(key, value)
-        if reason is not None:
-            return f"payload key {key!r}: {reason}"
+    if not _STRINGS.issuperset(map(type, payload)):
+        key = next(key for key in payload if type(key) is not str)
+        return f"payload key {key!r} is not a string"
+    for key, reason in rules.refusals(payload).items():
+        return f"payload key {key!r}: {reason}"
     if rules.max_bytes is not None and payload:
         estimate = sum(len(value) if isinstance(value, str) else 16 for value in payload.values())
         if estimate * 4 > rules.max_bytes:  # a character has at most four bytes; smaller ones cannot be too large

@@ -137,3 +137,24 @@ def test_a_batch_for_another_collection_is_refused_as_a_whole(vectors: dict[str,
     batch = RecordBatch(["a", "b"], vectors, [{}, {}])
     with pytest.raises(SchemaCompatibilityError, match="'c'"):
         screen(batch, SPEC, replace(CAPABILITIES, has_partial_vectors=False), lambda *_: None)
+
+
+KEYS = st.sampled_from(["a", "title", "_rmp_envelope", "ключ", "\ud800", "x y", "text"])
+RULES = (
+    PayloadRules(),
+    FLAT,
+    PayloadRules(lists=ListRule.HOMOGENEOUS, max_depth=2, has_all_floats=False),
+    PayloadRules(reserved_keys=frozenset({"a"}), text_keys=frozenset({"text"}), key_pattern="[a-z_]+", int_max=9),
+)
+ANY_VALUE = st.one_of(json_values(), st.sampled_from([(1,), b"x", 2**70, float("nan"), -0.0, "\ud800", ["\ud800"]]))
+
+
+@pytest.mark.parametrize("rules", RULES, ids=range(len(RULES)))
+@given(payloads=st.lists(st.dictionaries(KEYS, ANY_VALUE, max_size=5), max_size=4))
+def test_a_payload_is_refused_by_key_as_its_values_are_one_by_one(
+    rules: PayloadRules, payloads: list[dict[str, Any]]
+) -> None:
+    """What was judged before changes nothing: rules that know the keys say what fresh ones do."""
+    for payload in payloads:
+        expected = {key: replace(rules).refusal(key, value) for key, value in payload.items()}
+        assert rules.refusals(payload) == {key: reason for key, reason in expected.items() if reason is not None}

@@ -13,7 +13,7 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 
 GROUND = frozenset(
     {"__init__", "errors", "records", "vectors", "batching", "locks", "payloads", "locators", "state", "events"}
-    | {"names", "problems", "retries", "prefetching", "config_files"}
+    | {"names", "problems", "retries", "prefetching", "collector", "config_files"}
     | {"filters"}  # adapters translate filters
 )
 CORE = frozenset(
@@ -29,7 +29,7 @@ CORE = frozenset(
         "settings",
     }
     | {"ids", "mapping", "envelope"}
-    | {"arrow", "digests", "quarantine", "receipts", "sightings"}
+    | {"arrow", "digests", "quarantine", "receipts", "sightings", "written"}
 )
 LAYERS = ("ground", "stores", "core", "steps", "shell", "definitions", "programs")
 """Each layer knows itself and those before it. ``shell`` is Dagster files and the demo; ``programs`` are started."""
