@@ -1,4 +1,4 @@
-"""Staged ranges: what travels between ops is small, the records wait in Arrow files in the state folder.
+"""Staged ranges: what travels between ops is small, the records wait in Arrow files beside the state or elsewhere.
 
 Belongs here: which files a range has, how they are read as batches, which batches a load has acknowledged. Does not
 belong here: the Arrow form (``arrow.py``), what the steps do.
@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from rag_migration_pipeline.arrow import read_batches, write_batches
+from rag_migration_pipeline.arrow import read_batches, size_of, write_batches
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.records import RecordBatch, SetAside
+from rag_migration_pipeline.remote_files import AnyPath
 from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
 from rag_migration_pipeline.state import read_facts, staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
@@ -73,7 +74,7 @@ def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
             of_the_last_extract.unlink(missing_ok=True)
     records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs))
     write_sightings(_sightings(context, key), watch.sightings())
-    return records, path.stat().st_size
+    return records, size_of(path)
 
 
 def stage_selection(context: MigrationContext, key: str, wanted: Filter) -> int:
@@ -156,8 +157,8 @@ def _taken_batches(context: MigrationContext, staged: StagedRange, watch: Watch 
         return
     if not _selection(context, staged.key).exists():
         stage_selection(context, staged.key, parse_filter(context.migration.options.filter))
-    with staging_errors(_selection(context, staged.key)):
-        mask = np.load(_selection(context, staged.key))
+    with staging_errors(_selection(context, staged.key)), _selection(context, staged.key).open("rb") as file:
+        mask = np.load(file)
     start = 0
     for batch in batches:
         rows = np.flatnonzero(mask[start : start + len(batch)])
@@ -186,6 +187,9 @@ def note_acknowledged(context: MigrationContext, key: str, run_id: str, batches:
     """Note that the target has acknowledged the first batches of a range."""
     content = orjson.dumps({"run_id": run_id, "batches": batches})
     path = _acknowledged(context, key)
+    if not isinstance(path, Path):
+        path.write_bytes(content)
+        return
     with staging_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
@@ -199,26 +203,26 @@ def _mask(batch: RecordBatch, wanted: Filter) -> "np.ndarray[tuple[int], np.dtyp
     return mask
 
 
-def _save(path: Path, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
+def _save(path: AnyPath, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
     with path.open("wb") as file:
         np.save(file, mask)
 
 
-def _extract(context: MigrationContext, key: str) -> Path:
+def _extract(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "extract.arrow"
 
 
-def _sightings(context: MigrationContext, key: str) -> Path:
+def _sightings(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "sightings.arrow"
 
 
-def _selection(context: MigrationContext, key: str) -> Path:
+def _selection(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "selection.npy"
 
 
-def _mapped(context: MigrationContext, key: str) -> Path:
+def _mapped(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "mapped.arrow"
 
 
-def _acknowledged(context: MigrationContext, key: str) -> Path:
+def _acknowledged(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "acknowledged.json"
