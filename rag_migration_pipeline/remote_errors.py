@@ -71,7 +71,7 @@ def translated(error: Exception, name: str, *, writing: bool) -> tuple[Migration
     is_clean = all(without_secrets(str(item)) == str(item) for item in causes)
     what, todo, is_passing = _judged(causes, name, writing=writing)
     kind = StagingUnavailableError if is_passing else StagingError
-    sentence = f"cannot {'write' if writing else 'read'} the staged file {name}: {what} ({said})."
+    sentence = f"cannot {'write' if writing else 'read or remove'} the staged file {name}: {what} ({said})."
     return kind(sentence, todo=todo, path=name), error if is_clean else None
 
 

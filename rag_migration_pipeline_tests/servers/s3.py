@@ -40,7 +40,7 @@ class S3Server:
     def __init__(self) -> None:
         """Start nothing yet."""
         self.requests: list[Request] = []
-        self.fault: Callable[[str, str], str | None] = lambda _method, _path: None
+        self.be_well()
         self._app = DomainDispatcherApplication(create_backend_app)
 
     def __enter__(self) -> Self:
@@ -57,6 +57,23 @@ class S3Server:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def be_well(self) -> None:
+        """Answer all requests."""
+        self.fault: Callable[[str, str], str | None] = lambda _method, _path: None
+
+    def be_faulty(self, code: str, *methods: str, times: int | None = None) -> None:
+        """Answer requests of these methods with an S3 error code, so often."""
+        left = times
+
+        def fault(method: str, _path: str) -> str | None:
+            nonlocal left
+            if method not in methods or left == 0:
+                return None
+            left = None if left is None else left - 1
+            return code
+
+        self.fault = fault
 
     @property
     def url(self) -> str:
@@ -88,6 +105,11 @@ class S3Server:
     def make_bucket(self, name: str) -> None:
         """Make a bucket."""
         self.client().create_bucket(Bucket=name)
+
+    def empty(self, bucket: str) -> None:
+        """Delete all objects of a bucket."""
+        for key in self.keys(bucket):
+            self.client().delete_object(Bucket=bucket, Key=key)
 
     def keys(self, bucket: str) -> list[str]:
         """Return the keys of a bucket's objects."""

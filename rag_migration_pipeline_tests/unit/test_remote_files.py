@@ -22,23 +22,6 @@ from rag_migration_pipeline_tests.servers.s3 import KEY, SECRET, S3Server, use
 KEYS = ("aaaaaa_000000", "aaaaaa_000001", "bbbbbb_000000")
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[S3Server]:
-    with S3Server() as server:
-        yield server
-
-
-@pytest.fixture
-def s3(running: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """The server as this process's environment names it, with the bucket ``files``, empty."""
-    use(running.url, monkeypatch)
-    running.make_bucket("files")
-    yield running
-    running.fault = lambda _method, _path: None
-    for key in running.keys("files"):
-        running.client().delete_object(Bucket="files", Key=key)
-
-
 def path_of(text: str) -> RemotePath:
     found = location_of(text)
     assert isinstance(found, RemotePath)
@@ -155,10 +138,6 @@ def test_a_failing_writer_leaves_what_was_there(s3: S3Server, rows: int, error: 
     assert s3.uploads("files") == []
 
 
-def faulty(s3: S3Server, code: str, *methods: str) -> None:
-    s3.fault = lambda method, _path: code if method in methods else None
-
-
 @pytest.mark.parametrize(
     ("code", "kind", "said"),
     [
@@ -177,14 +156,14 @@ def test_what_the_store_answers_becomes_ours(s3: S3Server, code: str, kind: type
         "HEAD": path.exists,
     }
     for method, action in uses.items():
-        faulty(s3, code, method)
+        s3.be_faulty(code, method)
         with pytest.raises(kind) as caught:
             action()
         assert type(caught.value) is kind, method
         assert "s3://files/x.arrow" in caught.value.what
         assert said in caught.value.what
         assert caught.value.todo
-    faulty(s3, code)
+    s3.be_well()
     assert len(list(read_batches(path))) == 1, "what was there is there"
 
 
@@ -290,7 +269,7 @@ def test_what_cannot_be_removed_fails_no_proof_but_the_purge(
     s3: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = staged(state_folder(tmp_path, "m", path_of("s3://files/p")))
-    faulty(s3, "AccessDenied", "POST", "DELETE")
+    s3.be_faulty("AccessDenied", "POST", "DELETE")
     folder.clear_staging(KEYS[0])
     folder.remove_other_plans("aaaaaa", 0)
     assert "access is refused" in caplog.text
