@@ -6,6 +6,9 @@ fsspec mean (``remote_errors.py``), files of this machine (``state.py``).
 
 An object is there completely or not at all, so nothing is renamed: a file is written to its place, in parts, and is
 there once the last part is acknowledged. Listings are never kept, because other machines write there too.
+
+This is fsspec itself and not ``universal_pathlib``: a file has to be given up without being completed, and every error
+to be ours, for which a path of that kind would have to be wrapped all the same.
 """
 
 import re

@@ -28,7 +28,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,6 +232,12 @@ class StateFolder:
     def clear_staging(self, range_key: str) -> None:
         """Remove a range's staged files; quiet where there are none."""
         _remove_leftovers(self.staging(range_key))
+
+    def clear_left_staging(self, range_keys: Collection[str]) -> None:
+        """Remove the staged files of those ranges that have any; asks once for all."""
+        for item in _found_below(self._stagings):
+            if item.name in range_keys:
+                self.clear_staging(item.name)
 
 
 def state_folder(state_dir: Path, identity: str, staging: AnyPath | None = None) -> StateFolder:

@@ -219,8 +219,7 @@ def catch_up(
             proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
             log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
     if not declaration.options.keep_staging:
-        for key in proven:  # a kill may have come after the log and before the end of its staging
-            migration.state.clear_staging(key)
+        migration.state.clear_left_staging(proven)  # a kill may have come after the log and before its end
 
 
 def log_range(

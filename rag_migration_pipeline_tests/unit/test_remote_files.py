@@ -255,7 +255,8 @@ def test_leftovers_are_removed_as_beside_the_state(s3: S3Server, tmp_path: Path,
 
     mine, other = (staged(state_folder(tmp_path / "state", name, where)) for name in ("m", "o"))
     others = {f"o/{key}/x" for key in KEYS}
-    mine.clear_staging(KEYS[0])
+    mine.clear_left_staging({KEYS[0]})
+    mine.clear_left_staging({KEYS[0]})
     mine.clear_staging(KEYS[0])
     assert left() == {f"m/{key}/x" for key in KEYS[1:]} | others
     mine.remove_other_plans("aaaaaa", 0)
