@@ -11,6 +11,7 @@ This is fsspec itself and not ``universal_pathlib``: a file has to be given up w
 to be ours, for which a path of that kind would have to be wrapped all the same.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,7 +111,10 @@ class RemotePath:
         """
         with remote_errors(str(self), writing=mode == "wb"):
             system, path = self._opened()
-            file = RemoteFile(str(self), system.open(path, mode, block_size=BLOCK_BYTES), mode)
+            raw = system.open(path, mode, block_size=BLOCK_BYTES)
+            if mode == "rb" and raw.size <= BLOCK_BYTES:
+                raw = io.BytesIO(raw.read())  # one request: Arrow reads the end first, then goes back
+            file = RemoteFile(str(self), raw, mode)
         try:
             yield file
         except BaseException:
@@ -194,9 +198,11 @@ class RemoteFile:
 
     def discard(self) -> None:
         """Forget what is written; the parts that were sent already are removed, if that can be done."""
+        if not self._is_written:
+            self._raw.close()
+            return
         try:
-            if self._is_written and hasattr(self._raw, "discard"):
-                self._raw.discard()
+            self._raw.discard()
         except Exception:  # noqa: BLE001, S110 - a rule of the bucket removes what is left; the first error counts
             pass
         finally:

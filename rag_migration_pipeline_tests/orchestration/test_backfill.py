@@ -72,7 +72,9 @@ def reexecute(scene: Scene, run_id: str) -> dg.JobExecutionResult:
     )
 
 
-@pytest.mark.parametrize("place", ["", "s3://files/staged"], ids=["local", "S3"])
+@pytest.mark.parametrize(
+    "place", [pytest.param("", id="local"), pytest.param("s3://files/staged", id="S3", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("has_staging", [True, False], ids=["staged", "staging removed"])
 def test_reexecuting_the_job_from_failure_runs_the_failed_range_and_the_proof(
     kept: Scene, s3: S3Server, has_staging: bool, place: str
@@ -180,6 +182,7 @@ def test_a_backfill_of_what_is_failed_and_missing_runs_only_that(kept: Scene) ->
     assert kept.materialize("target_collection").success
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources` is deprecated:DeprecationWarning")
 def test_a_backfill_stages_on_an_object_store_and_leaves_nothing_there(kept: Scene, s3: S3Server) -> None:
     kept.staging = "s3://files/staged"

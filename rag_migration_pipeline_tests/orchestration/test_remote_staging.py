@@ -1,6 +1,7 @@
 """Runs whose staged records wait on an object store: the same migration, nothing left there, failures that say why."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,7 @@ from rag_migration_pipeline.orchestration.resources import ChromaResource, Qdran
 from rag_migration_pipeline.orchestration.runs import run_job
 from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.upkeep import purge_state
+from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 from rag_migration_pipeline_tests.kill.vendor import differences, fill_chroma, make_records, read_chroma, read_edge
 from rag_migration_pipeline_tests.orchestration.scene import (
     AWAY,
@@ -64,6 +66,14 @@ def test_a_whole_migration_between_embedded_stores(tmp_path: Path, make_scene: M
     assert written(s3) == {"extract.arrow", "sightings.arrow", "acknowledged.json"}
     assert s3.keys("files") == []
     assert not (scene.folder.root / "staging").exists()
+
+
+def test_a_range_costs_as_many_requests_as_the_docs_say(make_scene: MakeScene, s3: S3Server) -> None:
+    (figure,) = re.findall(r"about (\d+) for a range of one batch", (ROOT / "docs" / "deployment.md").read_text())
+    scene = make_scene(12, staging=PLACE)
+    s3.requests.clear()
+    assert scene.migrate().success
+    assert len(s3.requests) / len(scene.keys) == pytest.approx(int(figure), abs=2)
 
 
 def test_the_environment_names_the_place_as_well(

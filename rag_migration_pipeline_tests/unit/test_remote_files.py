@@ -3,10 +3,12 @@
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec.config
 import numpy as np
 import pytest
 
@@ -182,6 +184,29 @@ def test_an_endpoint_where_nobody_is_is_told(s3: S3Server, monkeypatch: pytest.M
     with pytest.raises(StagingError, match="nobody answers there") as caught:
         path_of("s3://files/x").exists()
     assert "AWS_ENDPOINT_URL_S3" in caught.value.todo
+
+
+def test_a_store_that_does_not_answer_is_waited_for_and_may_be_tried_again(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.1}})
+    use(s3.url, monkeypatch)
+    go_on = threading.Event()
+    s3.fault = lambda _method, _path: None if go_on.wait(10) else "SlowDown"
+    with pytest.raises(StagingUnavailableError, match="does not answer in time"):
+        path_of("s3://files/x").exists()
+    go_on.set()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(s3: S3Server) -> None:
+    path = path_of("s3://files/x.arrow")
+    large = [batch_of(2_000, 1_000, start) for start in range(0, 8_000, 2_000)]
+    write_batches(path, large)
+    reading = read_batches(path)
+    next(reading)
+    write_batches(path, [batch_of(3_000, 1_000), *large])
+    with pytest.raises(StagingUnavailableError):
+        list(reading)
 
 
 def test_missing_keys_are_told(s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
