@@ -219,7 +219,7 @@ def catch_up(
             proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
             log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
     if not declaration.options.keep_staging:
-        migration.state.clear_left_staging(proven)  # a kill may have come after the log and before its end
+        migration.state.clear_left_staging(proven)  # a kill may have come between the log and the clearing
 
 
 def log_range(
