@@ -32,6 +32,7 @@ from rag_migration_pipeline.records import (
     id_from_text,
     id_text,
 )
+from rag_migration_pipeline.remote_files import AnyPath
 from rag_migration_pipeline.state import staging_errors, write_atomically
 
 Numbers = npt.NDArray[Any]
@@ -65,7 +66,7 @@ def from_arrow(table: pa.RecordBatch) -> RecordBatch:
     )
 
 
-def write_batches(path: Path, batches: Iterable[RecordBatch]) -> int:
+def write_batches(path: AnyPath, batches: Iterable[RecordBatch]) -> int:
     """Write batches to an Arrow IPC file, atomically; returns the number of records.
 
     Memory holds one batch at a time. An empty iterable writes a file without batches.
@@ -75,10 +76,10 @@ def write_batches(path: Path, batches: Iterable[RecordBatch]) -> int:
     """
     total = 0
 
-    def write(temporary: Path) -> None:
+    def write(temporary: AnyPath) -> None:
         nonlocal total
         writer = None
-        with pa.OSFile(str(temporary), "wb") as sink:
+        with arrow_sink(temporary) as sink:
             try:
                 for batch in batches:
                     table = to_arrow(batch)
@@ -93,23 +94,50 @@ def write_batches(path: Path, batches: Iterable[RecordBatch]) -> int:
     return total
 
 
-def read_batches(path: Path) -> Iterator[RecordBatch]:
-    """Yield the batches of a file, memory-mapped, one at a time.
+@contextmanager
+def arrow_sink(path: AnyPath) -> Iterator[Any]:
+    """Give what Arrow writes a file to; on an object store it is sent in parts."""
+    if isinstance(path, Path):
+        with pa.OSFile(str(path), "wb") as sink:
+            yield sink
+    else:
+        with path.open("wb") as file:
+            yield pa.PythonFile(file, "w")
+
+
+@contextmanager
+def arrow_source(path: AnyPath) -> Iterator[Any]:
+    """Give what Arrow reads a file from: memory-mapped, or from an object store in the pieces that it asks for."""
+    if isinstance(path, Path):
+        with pa.memory_map(str(path)) as source:
+            yield source
+    else:
+        with path.open("rb") as file:
+            yield pa.PythonFile(file, "r")
+
+
+def size_of(path: AnyPath) -> int:
+    """Return the size of a file that is there, in bytes."""
+    return path.stat().st_size if isinstance(path, Path) else path.size() or 0
+
+
+def read_batches(path: AnyPath) -> Iterator[RecordBatch]:
+    """Yield the batches of a file, one at a time; a local one is memory-mapped.
 
     Raises:
         StagingError: The file is missing or damaged.
     """
     with reading_errors(path):
-        if path.stat().st_size == 0:
+        if size_of(path) == 0:
             return
-        with pa.memory_map(str(path)) as source:
+        with arrow_source(path) as source:
             reader = pa.ipc.open_file(source)
             for position in range(reader.num_record_batches):
                 yield from_arrow(reader.get_batch(position))
 
 
 @contextmanager
-def reading_errors(path: Path) -> Iterator[None]:
+def reading_errors(path: AnyPath) -> Iterator[None]:
     """Turn errors of reading an Arrow or Parquet file into ours, naming the path.
 
     Raises:

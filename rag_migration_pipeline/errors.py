@@ -8,6 +8,7 @@ becomes which of ours (each adapter has one place for that).
     │   ├── StoreUnavailableError         unreachable, restarting, 5xx          (also ConnectionError)
     │   ├── StoreTimeoutError             no answer in time                     (also TimeoutError)
     │   ├── RateLimitedError              429 / resource exhausted; retry_after_s
+    │   ├── StagingUnavailableError       the object store of staged files does not answer now (also ConnectionError)
     │   ├── MigrationLockedError          somebody else works on the migration
     │   └── DagsterUnavailableError       nobody answers where Dagster's webserver should (also ConnectionError)
     ├── StopError                         trying again cannot help; somebody must change something
@@ -85,6 +86,10 @@ class RateLimitedError(TryAgainError):
         """Seconds the store asked us to wait, or None where it did not say."""
         value = self.facts.get("retry_after_s")
         return None if value is None else float(value)
+
+
+class StagingUnavailableError(TryAgainError, ConnectionError):
+    """The object store of the staged files does not answer in time, or asks for fewer requests."""
 
 
 class MigrationLockedError(TryAgainError):

@@ -13,15 +13,24 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rag_migration_pipeline.arrow import digest_array, number_array, numbers_of, reading_errors, text_array, texts_of
+from rag_migration_pipeline.arrow import (
+    arrow_sink,
+    arrow_source,
+    digest_array,
+    number_array,
+    numbers_of,
+    reading_errors,
+    text_array,
+    texts_of,
+)
 from rag_migration_pipeline.digests import digest_contents
 from rag_migration_pipeline.records import RecordBatch, RecordId, id_from_text, id_text
+from rag_migration_pipeline.remote_files import AnyPath
 from rag_migration_pipeline.state import write_atomically
 
 
@@ -119,7 +128,7 @@ class Watch:
         return Sightings(seen.ids, seen.source_ids, seen.contents, fates)
 
 
-def write_sightings(path: Path, seen: Sightings) -> None:
+def write_sightings(path: AnyPath, seen: Sightings) -> None:
     """Store the sightings of a range atomically.
 
     Raises:
@@ -137,14 +146,14 @@ def write_sightings(path: Path, seen: Sightings) -> None:
     }
     table = pa.table(columns)
 
-    def write(temporary: Path) -> None:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    def write(temporary: AnyPath) -> None:
+        with arrow_sink(temporary) as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
 
     write_atomically(path, write)
 
 
-def read_sightings(path: Path) -> Sightings | None:
+def read_sightings(path: AnyPath) -> Sightings | None:
     """Return the sightings of a range, or None where there are none: a version before there were any wrote its state.
 
     Raises:
@@ -152,7 +161,7 @@ def read_sightings(path: Path) -> Sightings | None:
     """
     if not path.exists():
         return None
-    with reading_errors(path), pa.memory_map(str(path)) as source:
+    with reading_errors(path), arrow_source(path) as source:
         table = pa.ipc.open_file(source).read_all()
         fates = numbers_of(table["fate"].combine_chunks()).astype(np.int8)  # a copy, off the file
     ids = [id_from_text(text) for text in texts_of(table["id"]) if text is not None]

@@ -14,7 +14,8 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               journal/<plan>/<range key>.jsonl     ids about to be written (steps/journal.py)
                               overwritten/<number>.arrow           pre-images (steps/pre_images.py)
                               overwritten_unkept                   records of others may have been overwritten without
-                              staging/<range key>/          Arrow files between steps; removed when proven
+                              staging/<range key>/          Arrow files between steps; removed when proven, and in
+                                                            another place where one is set (`default_staging`)
                               report.json                   the last whole-collection proof
                               report.html                   the same, as a page for people
                               ledger.json                   how far a run without Dagster is, for people
@@ -22,20 +23,25 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from filelock import FileLock
 
 from rag_migration_pipeline.errors import MigrationError, StagingError
 from rag_migration_pipeline.locks import in_use, lock_file_of
+from rag_migration_pipeline.remote_errors import STAGING_VARIABLE
+from rag_migration_pipeline.remote_files import AnyPath, RemotePath, location_of
+
+_log = logging.getLogger(__name__)
 
 EARLIER = "earlier"
 """Folder of what is kept of the plans of earlier generations; plans are named by six hex digits."""
@@ -46,11 +52,26 @@ def default_state_dir() -> Path:
     return Path(os.environ.get("RAG_MIGRATE_STATE_DIR") or ".rag_migrate")
 
 
+def default_staging() -> AnyPath | None:
+    """Return where staged files lie by ``RAG_MIGRATE_STAGING``; None for beside the state.
+
+    Raises:
+        StagingError: There is no such kind of place.
+    """
+    text = os.environ.get(STAGING_VARIABLE)
+    return location_of(text) if text else None
+
+
 @dataclass(frozen=True)
 class StateFolder:
-    """The folder of one migration's state."""
+    """The folder of one migration's state.
+
+    Attributes:
+        staged: Where the migration's staged files lie, if not in the folder.
+    """
 
     root: Path
+    staged: AnyPath | None = None
 
     @property
     def manifest(self) -> Path:
@@ -148,10 +169,14 @@ class StateFolder:
 
     def remove_other_plans(self, plan_digest: str, generation: int) -> None:
         """Remove receipts, ids and staged files of other plans of the same migration; quiet where there are none."""
-        for folder in ("receipts", "sightings", "pending", "quarantine", "repairs", "journal", "staging"):
+        kept = (plan_digest, EARLIER)
+        for folder in ("receipts", "sightings", "pending", "quarantine", "repairs", "journal"):
             for path in (self.root / folder).glob("*"):
-                if path.name.partition("_")[0] not in (plan_digest, EARLIER):
+                if path.name.partition("_")[0] not in kept:
                     shutil.rmtree(path, ignore_errors=True)
+        for item in _found_below(self._stagings):
+            if item.name.partition("_")[0] not in kept:
+                _remove_leftovers(item)
         for path in self.root.glob("*-*.parquet"):
             if path.stem.rpartition("-")[2] != str(generation):
                 path.unlink(missing_ok=True)
@@ -183,37 +208,100 @@ class StateFolder:
         """Remove all of it in one step: what a kill leaves of the renamed folder is nobody's.
 
         Raises:
-            StagingError: The folder cannot be written.
+            StagingError: The folder, or what is staged elsewhere, cannot be removed.
+            StagingUnavailableError: The object store of staged files does not answer now.
         """
+        if isinstance(self.staged, RemotePath):
+            self.staged.remove_tree()  # first: without the state nobody would come to it again
+        elif self.staged is not None and self.staged.exists():
+            with staging_errors(self.staged):
+                shutil.rmtree(self.staged)
         with staging_errors(self.root):
             self.root.rename(self.root.with_name(f"{self.root.name}.removed-{uuid.uuid4().hex[:8]}"))
             for gone in self.root.parent.glob(f"{self.root.name}.removed-*"):
                 shutil.rmtree(gone)
 
-    def staging(self, range_key: str) -> Path:
+    def staging(self, range_key: str) -> AnyPath:
         """The folder of a range's staged files."""
-        return self.root / "staging" / range_key
+        return self._stagings / range_key
+
+    @property
+    def _stagings(self) -> AnyPath:
+        return self.root / "staging" if self.staged is None else self.staged
 
     def clear_staging(self, range_key: str) -> None:
         """Remove a range's staged files; quiet where there are none."""
-        shutil.rmtree(self.staging(range_key), ignore_errors=True)
+        _remove_leftovers(self.staging(range_key))
+
+    def clear_left_staging(self, range_keys: Collection[str]) -> None:
+        """Remove the staged files of those ranges that have any; asks once for all."""
+        for item in _found_below(self._stagings):
+            if item.name in range_keys:
+                self.clear_staging(item.name)
 
 
-def state_folder(state_dir: Path, identity: str) -> StateFolder:
-    """Return the state folder of the migration with this identity."""
-    return StateFolder(state_dir / identity)
+def state_folder(state_dir: Path, identity: str, staging: AnyPath | None = None) -> StateFolder:
+    """Return the state folder of the migration with this identity.
+
+    Args:
+        state_dir: Folder of all migrations' state.
+        identity: The migration's digest.
+        staging: Where the staged files of all migrations lie; by default what ``RAG_MIGRATE_STAGING`` says, else
+            beside the state.
+
+    Raises:
+        StagingError: ``RAG_MIGRATE_STAGING`` names no kind of place that there is.
+    """
+    place = default_staging() if staging is None else staging
+    return StateFolder(state_dir / identity, None if place is None else place / identity)
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def _found_below(folder: AnyPath) -> list[AnyPath]:
+    """Return what lies in a folder of staged files; nothing, with a warning, where an object store does not say it."""
+    if isinstance(folder, Path):
+        return [*folder.glob("*")]
+    try:
+        return [*folder.children()]
+    except MigrationError as error:
+        _log.warning("left as they are: %s", error)
+        return []
+
+
+def _remove_leftovers(folder: AnyPath) -> None:
+    """Remove staged files that nobody needs; what an object store does not remove is warned of, and fails nothing."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    try:
+        folder.remove_tree()
+    except MigrationError as error:
+        _log.warning("staged files stay, though nobody needs them: %s", error)
+
+
+@overload
+def write_atomically(path: Path, write: Callable[[Path], None], *, is_synced: bool = True) -> None: ...
+
+
+@overload
+def write_atomically(path: AnyPath, write: Callable[[AnyPath], None], *, is_synced: bool = True) -> None: ...
+
+
+def write_atomically(path: AnyPath, write: Callable[[Any], None], *, is_synced: bool = True) -> None:
     """Write a file so that it is there completely or not at all, and survives a crash of the machine.
 
     Args:
         path: The file; its folder is created.
-        write: Writes the content to the path that it is given (a temporary file beside ``path``).
+        write: Writes the content to the path that it is given: a temporary file beside ``path``, or ``path`` itself on
+            an object store, where an object is there once it is complete.
+        is_synced: Whether a crash of the machine is survived; without it such a crash may leave a file with holes.
 
     Raises:
         StagingError: The disk is full, or the folder cannot be written.
+        StagingUnavailableError: The object store does not answer now.
     """
+    if isinstance(path, RemotePath):
+        write(path)
+        return
     with staging_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -221,15 +309,17 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary = Path(name)
         try:
             write(temporary)
-            _sync(temporary)
+            if is_synced:
+                _sync(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        if is_synced:
+            _sync(path.parent)
 
 
 @contextmanager
-def staging_errors(path: Path) -> Iterator[None]:
+def staging_errors(path: AnyPath) -> Iterator[None]:
     """Turn errors of the file system into ours, naming the path.
 
     Raises:
@@ -248,7 +338,7 @@ def staging_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_facts(path: Path, todo: str) -> dict[str, Any]:
+def read_facts(path: AnyPath, todo: str) -> dict[str, Any]:
     """Return one of the state's small JSON files.
 
     Args:
@@ -269,7 +359,7 @@ def read_facts(path: Path, todo: str) -> dict[str, Any]:
     return facts
 
 
-def damaged(path: Path, why: str, todo: str) -> StagingError:
+def damaged(path: AnyPath, why: str, todo: str) -> StagingError:
     """Return the error for a file of the state that is not what was written."""
     return StagingError(f"{path} is damaged: {why}.", todo=todo, path=str(path))
 

@@ -144,7 +144,7 @@ def purge_completed(state_dir: Path, age: timedelta, now: datetime | None = None
         if (now or datetime.now(UTC)) - datetime.fromisoformat(contents.completed_at) < age:
             continue
         try:
-            _remove(StateFolder(path.parent))
+            _remove(state_folder(state_dir, path.parent.name))
         except MigrationLockedError:
             continue
         removed.append(path.parent)

@@ -9,15 +9,15 @@ a receipt has sketches only, which are coarser than the comparison of a range is
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import orjson
 import pyarrow as pa
 
-from rag_migration_pipeline.arrow import reading_errors, vector_arrays, vector_columns
+from rag_migration_pipeline.arrow import arrow_sink, arrow_source, reading_errors, vector_arrays, vector_columns
 from rag_migration_pipeline.receipts import Receipt, receipt_from_table, receipt_to_table
 from rag_migration_pipeline.records import RecordId, VectorColumn, id_from_text, id_text
-from rag_migration_pipeline.state import staging_errors
+from rag_migration_pipeline.remote_files import AnyPath
+from rag_migration_pipeline.state import write_atomically
 
 _SKIPPED = b"skipped_source_ids"
 
@@ -37,8 +37,8 @@ class WrittenBatch:
     skipped_source_ids: Sequence[RecordId] = ()
 
 
-def write_written(path: Path, batch: WrittenBatch) -> None:
-    """Store a batch; not synced: after a crash of the machine it is written to the target again, idempotently.
+def write_written(path: AnyPath, batch: WrittenBatch) -> None:
+    """Store a batch; not synced: what a crash of the machine makes of it differs from the target, and is no proof.
 
     Raises:
         StagingError: The disk is full, or the folder cannot be written.
@@ -49,21 +49,21 @@ def write_written(path: Path, batch: WrittenBatch) -> None:
             table = table.append_column(label, array)
     skipped = [id_text(record_id).encode("utf-8", "surrogatepass").hex() for record_id in batch.skipped_source_ids]
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SKIPPED: orjson.dumps(skipped)})
-    temporary = path.with_suffix(".tmp")
-    with staging_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+
+    def write(to: AnyPath) -> None:
+        with arrow_sink(to) as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        temporary.replace(path)
+
+    write_atomically(path, write, is_synced=False)
 
 
-def read_written(path: Path) -> WrittenBatch:
+def read_written(path: AnyPath) -> WrittenBatch:
     """Return a stored batch.
 
     Raises:
         StagingError: It is missing or damaged.
     """
-    with reading_errors(path), pa.memory_map(str(path)) as source:
+    with reading_errors(path), arrow_source(path) as source:
         table = pa.ipc.open_file(source).read_all().combine_chunks()
     metadata = dict(table.schema.metadata or {})
     skipped = orjson.loads(metadata.pop(_SKIPPED, b"[]"))

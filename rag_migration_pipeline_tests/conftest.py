@@ -77,6 +77,27 @@ def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """An S3 server for the session."""
+    from rag_migration_pipeline_tests.servers.s3 import S3Server
+
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The S3 server as this process's environment names it, with the bucket ``files``, empty."""
+    from rag_migration_pipeline_tests.servers.s3 import use
+
+    use(s3_server.url, monkeypatch)
+    s3_server.make_bucket("files")
+    yield s3_server
+    s3_server.be_well()
+    s3_server.empty("files")
+
+
+@pytest.fixture(scope="session")
 def milvus_lite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Milvus Lite server for the session."""
     from rag_migration_pipeline_tests.servers.milvus import MilvusLiteServer

@@ -71,8 +71,13 @@ class MigrationDeclaration:
         return {self.source, self.target, self.state, self.run_key}
 
     def state_folder(self, resources: object) -> StateFolder:
-        """Return the migration's state folder."""
-        return state_folder(self.state_dir(resources), self.migration(resources).identity)
+        """Return the migration's state folder.
+
+        Raises:
+            StagingError: There is no such kind of place for staged files as is set.
+        """
+        staging = getattr(resources, self.state).staging_place()
+        return state_folder(self.state_dir(resources), self.migration(resources).identity, staging)
 
     def state_dir(self, resources: object) -> Path:
         """Return the folder of all migrations' state."""

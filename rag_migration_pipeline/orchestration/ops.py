@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.events import ignore_events
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.orchestration.checks import Proof, evaluate_range
@@ -187,12 +188,15 @@ Compared = tuple[list[tuple[Findings, Receipt]], Watch, int]
 
 
 def _compared_with_written(migration: MigrationContext, staged: StagedRange) -> Compared | None:
-    """Compare the target with what the load kept of its batches; None where it did not, or where something differs."""
+    """Compare the target with what the load kept of its batches; None where that is gone, or something differs."""
     watch = Watch()
     written = written_batches(migration, staged, watch)
     if written is None:
         return None
-    parts = list(validate_written(migration, staged.key, written, watch))
+    try:
+        parts = list(validate_written(migration, staged.key, written, watch))
+    except StagingError:
+        return None
     return (parts, watch, staged.rejected) if all(findings.is_clean for findings, _ in parts) else None
 
 
@@ -244,8 +248,7 @@ def catch_up(
             proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
             log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
     if not declaration.options.keep_staging:
-        for key in proven:  # a kill may have come after the log and before the end of its staging
-            migration.state.clear_staging(key)
+        migration.state.clear_left_staging(proven)  # a kill may have come between the log and the clearing
 
 
 def log_range(

@@ -14,7 +14,8 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.locators import Locator
-from rag_migration_pipeline.state import default_state_dir
+from rag_migration_pipeline.remote_files import AnyPath, location_of
+from rag_migration_pipeline.state import default_staging, default_state_dir
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.registry import open_source, open_target, settings_for
 
@@ -206,10 +207,21 @@ class StateResource(dg.ConfigurableResource[Any]):
 
     Attributes:
         folder: The folder; empty takes ``RAG_MIGRATE_STATE_DIR``, else ``.rag_migrate`` in the working folder.
+        staging: Where staged files lie: a folder, or a prefix on an object store such as ``s3://bucket/prefix``, whose
+            keys and options come from the environment. Empty takes ``RAG_MIGRATE_STAGING``, else beside the rest.
     """
 
     folder: str = ""
+    staging: str = ""
 
     def path(self) -> Path:
         """Return the state folder."""
         return Path(self.folder).expanduser().absolute() if self.folder else default_state_dir().absolute()
+
+    def staging_place(self) -> AnyPath | None:
+        """Return where staged files lie; None for beside the rest.
+
+        Raises:
+            StagingError: There is no such kind of place.
+        """
+        return location_of(self.staging) if self.staging else default_staging()

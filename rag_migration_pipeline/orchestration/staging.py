@@ -1,22 +1,21 @@
-"""Staged ranges: what travels between ops is small, the records wait in Arrow files in the state folder.
+"""Staged ranges: what travels between ops is small, the records wait in Arrow files beside the state or elsewhere.
 
 Belongs here: which files a range has, how they are read as batches, which batches a load has acknowledged. Does not
 belong here: the Arrow form (``arrow.py``), what the steps do.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, zip_longest
-from pathlib import Path
 
 import numpy as np
 
-from rag_migration_pipeline.arrow import read_batches, write_batches
+from rag_migration_pipeline.arrow import read_batches, size_of, write_batches
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.records import RecordBatch, SetAside
+from rag_migration_pipeline.remote_files import AnyPath
 from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
 from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
@@ -76,10 +75,9 @@ def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
     with staging_errors(path):
         for of_the_last_extract in (_selection(context, key), _mapped(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
-        shutil.rmtree(_all_written(context, key), ignore_errors=True)
     records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs))
     write_sightings(_sightings(context, key), watch.sightings())
-    return records, path.stat().st_size
+    return records, size_of(path)
 
 
 def stage_selection(context: MigrationContext, key: str, wanted: Filter) -> int:
@@ -191,7 +189,7 @@ def note_written(context: MigrationContext, key: str, run_id: str, number: int, 
 
 
 def written_batches(context: MigrationContext, staged: StagedRange, watch: Watch) -> Iterable[WrittenBatch] | None:
-    """Return what the load kept of all batches of a range; None where it kept not all, or it is gone.
+    """Return what the load kept of all batches of a range, read one by one; None where it did not keep all.
 
     Args:
         context: The migration.
@@ -200,7 +198,7 @@ def written_batches(context: MigrationContext, staged: StagedRange, watch: Watch
     """
     paths = [_written(context, staged.key, staged.written_by, number) for number in range(1, staged.batches + 1)]
     seen = read_sightings(_sightings(context, staged.key))
-    if not staged.written_by or seen is None or not all(path.exists() for path in paths):
+    if not staged.written_by or seen is None:
         return None
     if staged.is_filtered:
         mask = _read_selection(context, staged.key)
@@ -221,35 +219,31 @@ def _read_selection(context: MigrationContext, key: str) -> "np.ndarray[tuple[in
     path = _selection(context, key)
     if not path.exists():
         return None
-    with staging_errors(path):
-        mask: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.load(path)
+    with staging_errors(path), path.open("rb") as file:
+        mask: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.load(file)
     return mask
 
 
-def _save(path: Path, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
+def _save(path: AnyPath, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
     with path.open("wb") as file:
         np.save(file, mask)
 
 
-def _extract(context: MigrationContext, key: str) -> Path:
+def _extract(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "extract.arrow"
 
 
-def _sightings(context: MigrationContext, key: str) -> Path:
+def _sightings(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "sightings.arrow"
 
 
-def _selection(context: MigrationContext, key: str) -> Path:
+def _selection(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "selection.npy"
 
 
-def _mapped(context: MigrationContext, key: str) -> Path:
+def _mapped(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "mapped.arrow"
 
 
-def _all_written(context: MigrationContext, key: str) -> Path:
-    return context.state.staging(key) / "written"
-
-
-def _written(context: MigrationContext, key: str, run_id: str, number: int) -> Path:
-    return _all_written(context, key) / f"{run_id}-{number:06d}.arrow"
+def _written(context: MigrationContext, key: str, run_id: str, number: int) -> AnyPath:
+    return context.state.staging(key) / f"written-{run_id}-{number:06d}.arrow"

@@ -4,12 +4,16 @@ Belongs here: that page. Does not belong here: its shell and YAML blocks (``docs
 """
 
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from rag_migration_pipeline import state
+from rag_migration_pipeline.remote_errors import EXTRAS
+from rag_migration_pipeline.remote_files import BLOCK_BYTES, RemotePath, location_of
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
@@ -56,3 +60,15 @@ def test_a_url_for_the_state_is_a_folder_as_the_page_warns(monkeypatch: pytest.M
     monkeypatch.setenv("RAG_MIGRATE_STATE_DIR", "s3://bucket/state")
     assert str(state.default_state_dir()) == "s3:/bucket/state"
     assert "**no**: state is opened with `pathlib`" in section("### Where state lies")
+
+
+def test_every_kind_of_place_for_staged_records_has_its_extra_on_the_page() -> None:
+    page = section("### Staged records on an object store")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in set(EXTRAS.values()):
+        assert extra in extras
+        assert re.search(rf"\b{extra}\b", page.partition("export")[0]), extra
+    for text in re.findall(r"`(\w+://)`", page):
+        assert isinstance(location_of(f"{text}bucket/prefix"), RemotePath)
+    assert location_of("file:///path") == Path("/path")
+    assert f"parts of {BLOCK_BYTES // 2**20} MiB" in page

@@ -92,6 +92,7 @@ class Scene:
     """A migration between two spaces of this process's memory.
 
     Attributes:
+        staging: Where staged files lie; empty for beside the state.
         space: Prefix of both spaces' names.
     """
 
@@ -99,6 +100,7 @@ class Scene:
     instance: dg.DagsterInstance
     options: Mapping[str, Any] = field(default_factory=lambda: dict(QUICK))
     name: str = NAME
+    staging: str = ""
     space: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
@@ -122,7 +124,8 @@ class Scene:
     @property
     def resources(self) -> dict[str, object]:
         """The resources of its definitions."""
-        return {"source": self.source, "target": self.target, "state": StateResource(folder=str(self.state_dir))}
+        state = StateResource(folder=str(self.state_dir), staging=self.staging)
+        return {"source": self.source, "target": self.target, "state": state}
 
     @property
     def definitions(self) -> dg.Definitions:
@@ -189,6 +192,17 @@ class Bag:
     def __init__(self, values: Mapping[str, object]) -> None:
         """Take them over."""
         self.__dict__.update(values)
+
+
+def contents(place: WatchedResource) -> dict[Any, tuple[Any, ...]]:
+    """Return id -> vector, payload and document of all records of a place, read round the watched store."""
+    with place.inner.open(create=False) as store:
+        batches = list(store.scan(COLLECTION))
+    found = {}
+    for batch in batches:
+        rows = zip(batch.ids, batch.dense().values.tolist(), batch.payloads, batch.documents or (), strict=True)
+        found |= {record_id: (vector, dict(payload), document) for record_id, vector, payload, document in rows}
+    return found
 
 
 def spec_of(name: str, dimension: int = 4) -> CollectionSpec:

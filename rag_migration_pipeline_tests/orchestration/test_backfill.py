@@ -19,7 +19,8 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 
 from rag_migration_pipeline_tests.homes import copy_home
-from rag_migration_pipeline_tests.orchestration.scene import QUICK, REFUSED, Scene, ranges_of
+from rag_migration_pipeline_tests.orchestration.scene import QUICK, REFUSED, Scene, contents, ranges_of
+from rag_migration_pipeline_tests.servers.s3 import S3Server
 
 MakeScene = Callable[..., Scene]
 
@@ -71,14 +72,23 @@ def reexecute(scene: Scene, run_id: str) -> dg.JobExecutionResult:
     )
 
 
+@pytest.mark.parametrize(
+    "place", [pytest.param("", id="local"), pytest.param("s3://files/staged", id="S3", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("has_staging", [True, False], ids=["staged", "staging removed"])
-def test_reexecuting_the_job_from_failure_runs_the_failed_range_and_the_proof(kept: Scene, has_staging: bool) -> None:
+def test_reexecuting_the_job_from_failure_runs_the_failed_range_and_the_proof(
+    kept: Scene, s3: S3Server, has_staging: bool, place: str
+) -> None:
+    kept.staging = place
     kept.target.poison["r00007"] = REFUSED
     failed = kept.migrate()
     assert not failed.success
     kept.target.poison.clear()
     reads = kept.source.calls["read_range"]
-    if not has_staging:
+    if not has_staging and place:
+        assert s3.keys("files"), "the failed range's files wait"
+        s3.empty("files")
+    elif not has_staging:
         shutil.rmtree(kept.folder.root / "staging")
     with reexecute(kept, failed.run_id) as result:
         assert result.success
@@ -88,6 +98,7 @@ def test_reexecuting_the_job_from_failure_runs_the_failed_range_and_the_proof(ke
     assert kept.source.calls["read_range"] - reads == (0 if has_staging else 1)
     assert len(kept.target_ids()) == 12
     assert kept.is_materialized("target_collection")
+    assert s3.keys("files") == []
 
 
 def test_reexecuting_a_range_run_from_failure_runs_the_failed_range(kept: Scene) -> None:
@@ -169,3 +180,17 @@ def test_a_backfill_of_what_is_failed_and_missing_runs_only_that(kept: Scene) ->
     assert begun(kept, run_id, "extract_range") == [second, third]
     assert kept.materialized() == {first, second, third}
     assert kept.materialize("target_collection").success
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources` is deprecated:DeprecationWarning")
+def test_a_backfill_stages_on_an_object_store_and_leaves_nothing_there(kept: Scene, s3: S3Server) -> None:
+    kept.staging = "s3://files/staged"
+    kept.materialize("source_manifest")
+    state = backfill(kept, kept.keys)
+    assert state.status in (BulkActionStatus.COMPLETED, BulkActionStatus.COMPLETED_SUCCESS)
+    assert any(method == "PUT" and path.endswith("/extract.arrow") for method, path in s3.requests)
+    assert s3.keys("files") == []
+    assert not (kept.folder.root / "staging").exists()
+    assert kept.materialize("target_collection").success
+    assert contents(kept.target) == contents(kept.source)

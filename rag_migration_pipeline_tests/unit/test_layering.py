@@ -13,7 +13,7 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 
 GROUND = frozenset(
     {"__init__", "errors", "records", "vectors", "batching", "locks", "payloads", "locators", "state", "events"}
-    | {"names", "problems", "retries", "prefetching", "collector", "config_files"}
+    | {"names", "problems", "retries", "prefetching", "collector", "config_files", "remote_files", "remote_errors"}
     | {"filters"}  # adapters translate filters
 )
 CORE = frozenset(
