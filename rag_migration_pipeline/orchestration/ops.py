@@ -43,7 +43,7 @@ from rag_migration_pipeline.steps.set_aside import (
     stored_rejections,
 )
 from rag_migration_pipeline.steps.task import open_task
-from rag_migration_pipeline.steps.validate import prove_range, validate_batches
+from rag_migration_pipeline.steps.validate import Findings, prove_range, validate_batches
 
 Op = dg.OpDefinition
 
@@ -172,7 +172,9 @@ def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration,
         packed = (_with_rejections(pack_batch(migration, batch), refused) for batch, _ in pairs)
         with evaluate_range(context, declaration, staged.key) as proof:
             parts = list(validate_batches(migration, staged.key, packed, watch))
-            _, receipt = prove_range(migration, task, parts, watch, set_aside=staged.rejected + len(unmapped))
+            proof.findings, receipt = prove_range(
+                migration, task, parts, watch, set_aside=staged.rejected + len(unmapped)
+            )
             proof.take_in(receipt.counts["rejected"], migration.state.quarantine(staged.key))
         finished = staged.after("validate", time.perf_counter() - begun)
         log_range(context, declaration, migration, finished, receipt)
@@ -217,6 +219,7 @@ def catch_up(
         is_compared = receipt.counts.get("compared", 0) == len(receipt)
         with evaluate_range(context, declaration, key) if is_compared else nullcontext(Proof()) as proof:
             proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
+            proof.findings = Findings(receipt.counts.get("compared", 0))
             log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
     if not declaration.options.keep_staging:
         for key in proven:  # a kill may have come after the log and before the end of its staging

@@ -10,11 +10,10 @@ from typing import Any
 
 import dagster as dg
 
-from rag_migration_pipeline.orchestration.checks import evaluate_collection
+from rag_migration_pipeline.orchestration.checks import proven_collection
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import (
     manifest_metadata,
-    range_timings,
     register_partitions,
     report_metadata,
     retired_metadata,
@@ -28,7 +27,6 @@ from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint
 from rag_migration_pipeline.steps.planning import is_finished
 from rag_migration_pipeline.steps.preview import previewed
 from rag_migration_pipeline.steps.rehearsal import rehearse
-from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.steps.syncing import plan_changes
 from rag_migration_pipeline.steps.watching import find_changes, note_watermark
 
@@ -85,12 +83,8 @@ def build_proof_op(declaration: MigrationDeclaration) -> Op:
             context.log.info("a dry run: nothing was written, and nothing is proven")
             return 0
         with migration_context(context, declaration) as migration:
-            with evaluate_collection(context, declaration) as proof:
-                timings = range_timings(context.instance, declaration, migration.manifest)
-                only = planned.keys if planned.is_partial else None
-                report = prove_collection(migration, only, timings=timings)
-                proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
-                proof.page = migration.state.report_page
+            only = planned.keys if planned.is_partial else None
+            report = proven_collection(context, declaration, migration, only)
             note_watermark(migration, planned.watermark)
             context.log_event(
                 dg.AssetMaterialization(

@@ -133,7 +133,9 @@ def readiness(connection: Connection, collection: str, vectors: Collection[str])
     return Readiness(
         is_ready=is_loaded and is_built and not missing,
         is_loaded=is_loaded,
-        has_failed=any(index.state == states.Failed for index in indexes),
+        is_stuck=bool(missing)
+        or load == common_pb2.LoadState.LoadStateNotLoad
+        or any(index.state == states.Failed for index in indexes),
         total=max((index.total_rows for index in indexes), default=0),
         indexed=min((index.indexed_rows for index in indexes), default=0),
         detail="; ".join(["loaded" if is_loaded else "not loaded: searches are refused", *said]),

@@ -171,7 +171,7 @@ class QdrantServerStore(QdrantStore):
             said.append(f"segments below the {limit} need none: a search compares their vectors one by one")
         return Readiness(
             is_ready=status == models.CollectionStatus.GREEN,
-            has_failed=status == models.CollectionStatus.RED,
+            is_stuck=status == models.CollectionStatus.RED,
             total=total,
             indexed=indexed,
             detail="; ".join(said),

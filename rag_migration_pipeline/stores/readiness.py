@@ -14,7 +14,7 @@ class Readiness:
     Attributes:
         is_ready: Searches see every acknowledged record, and the store has nothing left to build.
         is_loaded: Searches are answered; only Milvus knows collections that are there and not loaded.
-        has_failed: The store gave building up: waiting does not help.
+        is_stuck: Waiting does not help: the store gave building up, has no index to build, or does not load.
         total: Records, as the store counts them for its index; a Qdrant server says about how many.
         indexed: How many of them are in an index; in Qdrant vectors, of all names together. None where a store says
             nothing of it.
@@ -23,7 +23,7 @@ class Readiness:
 
     is_ready: bool
     is_loaded: bool = True
-    has_failed: bool = False
+    is_stuck: bool = False
     total: int = 0
     indexed: int | None = None
     detail: str = ""

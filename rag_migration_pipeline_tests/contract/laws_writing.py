@@ -262,7 +262,7 @@ class WritingLaws(StoreForm):
         store.upsert(scratch.name, records)
         store.finish_loading(scratch.name)
         found = store.readiness(scratch.name)
-        assert (found.is_ready, found.is_loaded, found.has_failed) == (True, True, False), found.detail
+        assert (found.is_ready, found.is_loaded, found.is_stuck) == (True, True, False), found.detail
         assert found.total == 10, found
         assert found.detail
         assert found.indexed is None or 0 <= found.indexed <= 10, found

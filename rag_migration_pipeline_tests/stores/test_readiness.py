@@ -51,7 +51,7 @@ def test_a_released_collection_of_milvus_is_not_loaded_and_asking_does_not_load_
             client.release_collection(spec.name)
             for _ in range(2):
                 found = milvus.readiness(spec.name)
-                assert (found.is_ready, found.is_loaded, found.has_failed) == (False, False, False)
+                assert (found.is_ready, found.is_loaded, found.is_stuck) == (False, False, True)
                 assert found.detail.startswith("not loaded: searches are refused; index of 'vector' finished")
             client.load_collection(spec.name)
         assert milvus.readiness(spec.name).is_ready
@@ -67,7 +67,7 @@ def test_a_vector_without_an_index_is_named(milvus: MilvusStore) -> None:
             client.release_collection(spec.name)
             client.drop_index(spec.name, client.list_indexes(spec.name)[0])
         found = milvus.readiness(spec.name)
-        assert (found.is_ready, found.has_failed, found.total) == (False, False, 0)
+        assert (found.is_ready, found.is_stuck, found.total) == (False, True, 0)
         assert "field 'vector' has no index" in found.detail
     finally:
         milvus.drop(spec.name)
@@ -112,7 +112,7 @@ def test_a_collection_of_qdrant_that_is_still_being_indexed_is_not_ready(
     qdrant.create(spec)
     answers(status=models.CollectionStatus(status), points_count=30_000, indexed_vectors_count=12_000, threshold=10_000)
     found = qdrant.readiness(spec.name)
-    assert (found.is_ready, found.has_failed, found.is_loaded) == (False, False, True)
+    assert (found.is_ready, found.is_stuck, found.is_loaded) == (False, False, True)
     assert (found.indexed, found.total) == (12_000, 30_000)
     assert f"the collection is {status}, its optimizer is ok; 12000 vectors of about 30000 records" in found.detail
 
@@ -126,7 +126,7 @@ def test_an_optimizer_of_qdrant_that_failed_is_said_with_its_reason(qdrant: Vect
     reason = models.OptimizersStatusOneOf1(error="no space left on device")
     answers(status=models.CollectionStatus.RED, optimizer_status=reason)
     found = qdrant.readiness(spec.name)
-    assert (found.is_ready, found.has_failed) == (False, True)
+    assert (found.is_ready, found.is_stuck) == (False, True)
     assert "the collection is red, its optimizer says 'no space left on device'" in found.detail
 
 
