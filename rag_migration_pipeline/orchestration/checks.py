@@ -54,12 +54,14 @@ class Proof:
         where: Their quarantine file or folder.
         page: The page of the proof of the whole; None for a range.
         findings: What was compared.
+        is_partial: Whether records were left to a later run; then nothing is claimed, unless something differs.
     """
 
     rejected: int = 0
     where: Path | None = None
     page: Path | None = None
     findings: Findings = field(default_factory=Findings)
+    is_partial: bool = False
 
     @property
     def severity(self) -> dg.AssetCheckSeverity:
@@ -117,7 +119,7 @@ def _evaluated(
                 result = _contradicted(error, report, contradicted)
                 log_evaluation(context, declaration, "loaded_ranges", RANGE_CHECK, contradicted, result)
         raise
-    if is_claimed:
+    if is_claimed and not proof.is_partial:
         log_evaluation(context, declaration, asset, name, key, proof.result())
 
 

@@ -4,6 +4,7 @@ Belongs here: which files a range has, how they are read as batches, which batch
 belong here: the Arrow form (``arrow.py``), what the steps do.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -16,11 +17,12 @@ from rag_migration_pipeline.arrow import read_batches, write_batches
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
-from rag_migration_pipeline.records import RecordBatch, SetAside
+from rag_migration_pipeline.records import RecordBatch, RecordId, SetAside, id_from_text, id_text
 from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
 from rag_migration_pipeline.state import read_facts, staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
+from rag_migration_pipeline.steps.launching import HeldBack, left_pending
 from rag_migration_pipeline.steps.range import transformed
 from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.transform import transform_batch, warning
@@ -35,6 +37,7 @@ class StagedRange:
         extracted: Records that were read from the source.
         filtered: Records that the filter left out.
         rejected: Records that the steps before the load set aside.
+        held: Records that the launch leaves pending; they are in no file.
         is_filtered: Whether a row selection lies beside the extract.
         is_mapped: Whether the records lie beside it as a mapping made them; otherwise they are mapped on their way.
         durations_s: Step -> seconds spent.
@@ -46,6 +49,7 @@ class StagedRange:
     extracted: int = 0
     filtered: int = 0
     rejected: int = 0
+    held: int = 0
     is_filtered: bool = False
     is_mapped: bool = False
     size_bytes: int = 0
@@ -56,24 +60,37 @@ class StagedRange:
         return replace(self, durations_s={**self.durations_s, step: duration_s}, **changes)  # type: ignore[arg-type]
 
 
-def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
-    """Read a range from the source into its Arrow file.
-
-    Returns:
-        The number of records and their approximate size in bytes.
+def stage_extract(context: MigrationContext, key: str) -> StagedRange:
+    """Read a range from the source into its Arrow file, without the records that the launch does not take.
 
     Raises:
         SourceChangedError: Records of the manifest are gone from the source.
         StagingError: The file cannot be written.
     """
-    task, watch = open_task(context.state, context.manifest, key), Watch()
+    task, watch, held = open_task(context.state, context.manifest, key), Watch(), HeldBack(context.migration.only)
     path = _extract(context, key)
     with staging_errors(path):
         for of_the_last_extract in (_selection(context, key), _mapped(context, key), _acknowledged(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
-    records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs))
+    records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs, held))
     write_sightings(_sightings(context, key), watch.sightings())
-    return records, path.stat().st_size
+    left = left_pending(context, task, held)
+    texts = json.dumps([id_text(record_id) for record_id in left]).encode()
+    write_atomically(_held(context, key), lambda held_path: _write(held_path, texts))
+    extracted = records + len(held.ids)
+    return StagedRange(key, records, extracted=extracted, held=len(left), size_bytes=path.stat().st_size)
+
+
+def held_ids(context: MigrationContext, staged: StagedRange) -> list[RecordId]:
+    """Return the records, as the source names them, that the launch leaves pending in a range."""
+    if not staged.held:
+        return []
+    path = _held(context, staged.key)
+    if not path.exists():
+        stage_extract(context, staged.key)
+    with staging_errors(path):
+        texts = json.loads(path.read_bytes())
+    return [id_from_text(text) for text in texts]
 
 
 def stage_selection(context: MigrationContext, key: str, wanted: Filter) -> int:
@@ -199,6 +216,10 @@ def _mask(batch: RecordBatch, wanted: Filter) -> "np.ndarray[tuple[int], np.dtyp
     return mask
 
 
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
 def _save(path: Path, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
     with path.open("wb") as file:
         np.save(file, mask)
@@ -210,6 +231,10 @@ def _extract(context: MigrationContext, key: str) -> Path:
 
 def _sightings(context: MigrationContext, key: str) -> Path:
     return context.state.staging(key) / "sightings.arrow"
+
+
+def _held(context: MigrationContext, key: str) -> Path:
+    return context.state.staging(key) / "held.json"
 
 
 def _selection(context: MigrationContext, key: str) -> Path:
