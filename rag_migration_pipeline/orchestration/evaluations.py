@@ -141,7 +141,7 @@ def _rejection_metadata(rejections: Sequence[Rejection]) -> dict[str, dg.Metadat
 
 
 def log_what_failed(context: object, declaration: MigrationDeclaration, error: MigrationError) -> None:
-    """Log the check that an error contradicts which ends a step before its proof: vectors changed, too many set aside.
+    """Log the check that an error contradicts which ends a step before the proof: other vectors, a budget overrun.
 
     A proof that was made logs its checks itself, and a check that is run by hand has a result of its own.
     """
@@ -150,7 +150,7 @@ def log_what_failed(context: object, declaration: MigrationDeclaration, error: M
     name, metadata = None, {}
     if error.facts.get(SIDE) == TARGET and error.facts.get(VECTORS):
         name = METRIC_CHECK
-    elif isinstance(error, RecordRejectedError) and "report_page" not in error.facts:
+    elif isinstance(error, RecordRejectedError) and "quarantine" in error.facts and "report_page" not in error.facts:
         name, rejections = QUARANTINE_CHECK, error.facts.get("rejections", ())
         metadata = {"set_aside": dg.MetadataValue.int(len(rejections)), **_rejection_metadata(rejections)}
     if name is not None:
