@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.filters.nodes import EVERYTHING, Filter
 from rag_migration_pipeline.locators import Role, parse_locator
 from rag_migration_pipeline.names import translate_name
 from rag_migration_pipeline.options import MigrationOptions
@@ -59,6 +60,10 @@ class Migration:
     Attributes:
         name: Name for people, and prefix of the Dagster assets.
         target_name: The target collection's name as asked for; see `target_collection`.
+        options: What this run does.
+        own_options: The migration's own options, where a launch changes some that belong to its identity; None where
+            they are the same.
+        only: What this run takes of the records that it is to carry; the others stay for a later one.
     """
 
     name: str
@@ -67,6 +72,8 @@ class Migration:
     target: StoreSettings
     target_name: str
     options: MigrationOptions
+    own_options: MigrationOptions | None = None
+    only: Filter = EVERYTHING
 
     @cached_property
     def target_collection(self) -> str:
@@ -103,7 +110,7 @@ class Migration:
         return {
             "source": _place(self.source, self.source_collection),
             "target": _place(self.target, self.target_name),
-            "plan": self.options.plan_fingerprint(),
+            "plan": (self.own_options or self.options).plan_fingerprint(),
         }
 
 

@@ -24,7 +24,7 @@ POLL_S = 1.0
 PATIENCE_S = 120.0
 """For so long a webserver may be away while a run is followed."""
 
-TEXTS = ("validation", "max_rejected", "max_deletes")
+TEXTS = ("validation", "conflict", "only", "max_rejected", "max_deletes")
 """Options of a launch that Dagster wants as texts, also where they look like numbers (`run_options.RunOptions`)."""
 
 

@@ -15,18 +15,16 @@ import dagster as dg
 
 from rag_migration_pipeline.orchestration.appearance import Appearance
 from rag_migration_pipeline.orchestration.automation import condition_of, freshness_of
-from rag_migration_pipeline.orchestration.checks import evaluate_collection
+from rag_migration_pipeline.orchestration.checks import proven_collection
 from rag_migration_pipeline.orchestration.declaration import CODE_VERSION, MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import (
     manifest_metadata,
-    range_timings,
     register_partitions,
     report_metadata,
 )
 from rag_migration_pipeline.orchestration.ops import MigrationOps
 from rag_migration_pipeline.orchestration.session import Planning, migration_context
 from rag_migration_pipeline.steps.manifest import manifest_fingerprint
-from rag_migration_pipeline.steps.report import prove_collection
 
 
 def build_assets(appearance: Appearance, ops: MigrationOps) -> list[dg.AssetsDefinition]:
@@ -121,11 +119,7 @@ def _target_collection(appearance: Appearance) -> dg.AssetsDefinition:
     def target_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         """The whole target collection, compared record by record with what all ranges wrote."""
         with migration_context(context, declaration) as migration:
-            with evaluate_collection(context.op_execution_context, declaration) as proof:
-                timings = range_timings(context.instance, declaration, migration.manifest)
-                report = prove_collection(migration, timings=timings)
-                proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
-                proof.page = migration.state.report_page
+            report = proven_collection(context.op_execution_context, declaration, migration)
             return dg.MaterializeResult(metadata=report_metadata(report, migration))
 
     return target_collection

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from rag_migration_pipeline.filters.nodes import EVERYTHING
 from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.orchestration.words import run_key
 from rag_migration_pipeline.spec import Migration
@@ -95,6 +96,7 @@ class MigrationDeclaration:
         Raises:
             SpecError: An option of the launch is wrong.
         """
+        launch = getattr(resources, self.run_key, None)
         return Migration(
             self.name,
             getattr(resources, self.source).settings(),
@@ -102,4 +104,6 @@ class MigrationDeclaration:
             getattr(resources, self.target).settings(),
             self.target_collection,
             self.options_in(resources),
+            self.options,
+            EVERYTHING if launch is None else launch.narrowing(),
         )

@@ -103,7 +103,7 @@ def range_metadata(staged: StagedRange, receipt: Receipt, state: StateFolder) ->
         "skipped": receipt.counts.get("skipped", 0),
         "rejected": rejected,
         "records compared": receipt.counts.get("compared", 0),
-        **_quarantine(rejected, state.quarantine(staged.key)),
+        **quarantine_metadata(rejected, state.quarantine(staged.key)),
     }
 
 
@@ -161,7 +161,8 @@ def page_metadata(page: Path | str | None) -> dict[str, dg.MetadataValue]:
     return {PAGE: dg.MetadataValue.path(str(Path(page).absolute()))} if page else {}
 
 
-def _quarantine(rejected: int, where: Path) -> dict[str, dg.MetadataValue]:
+def quarantine_metadata(rejected: int, where: Path) -> dict[str, dg.MetadataValue]:
+    """Return where the records lie that were set aside; nothing where none was."""
     return {QUARANTINE: dg.MetadataValue.path(str(where.absolute()))} if rejected else {}
 
 
@@ -172,7 +173,7 @@ def report_metadata(report: Report, migration: MigrationContext) -> Mapping[str,
     lag = {} if migration.migration.options.filter else {"lag in records": abs(report.source_count - report.planned)}
     return {
         **page_metadata(state.report_page),
-        **_quarantine(report.rejected, state.quarantines(manifest.plan_digest)),
+        **quarantine_metadata(report.rejected, state.quarantines(manifest.plan_digest)),
         "dagster/column_schema": column_schema(manifest.target_spec),
         "dagster/row_count": report.target_count,
         "proven": report.is_proven,

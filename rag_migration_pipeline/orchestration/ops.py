@@ -5,7 +5,7 @@ Belongs here: calling the steps and telling Dagster what happened. Does not belo
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,6 +26,7 @@ from rag_migration_pipeline.orchestration.session import migration_context
 from rag_migration_pipeline.orchestration.staging import (
     StagedRange,
     acknowledged_batches,
+    held_ids,
     note_written,
     stage_extract,
     stage_mapped,
@@ -37,6 +38,7 @@ from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import RecordId, Rejection
 from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.launching import refuse_launch
 from rag_migration_pipeline.steps.load import PackedBatch, load_batches, pack_batch
 from rag_migration_pipeline.steps.receipt_comparison import validate_written, written_batch
 from rag_migration_pipeline.steps.set_aside import (
@@ -49,6 +51,8 @@ from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.validate import Findings, prove_range, validate_batches
 
 Op = dg.OpDefinition
+
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,8 @@ def _extract(context: dg.OpExecutionContext, declaration: MigrationDeclaration, 
     """Read the range from the source into its staged file."""
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
-        records, size_bytes = stage_extract(migration, key)
-    return StagedRange(key, records, extracted=records, size_bytes=size_bytes).after(
-        "extract", time.perf_counter() - begun
-    )
+        staged = stage_extract(migration, key)
+    return staged.after("extract", time.perf_counter() - begun)
 
 
 def _filter(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> StagedRange:
@@ -168,17 +170,25 @@ def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, sta
 
 
 def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> int:
-    """Read the range back, compare it record by record, store its receipt, and turn its partition green."""
+    """Read the range back, compare it record by record, store its receipt, and turn its partition green.
+
+    Where the launch left records of it pending, the partition stays as it is.
+    """
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
         task = open_task(migration.state, migration.manifest, staged.key)
         with evaluate_range(context, declaration, staged.key) as proof:
             parts, watch, set_aside = _compared_with_written(migration, staged) or _compared(migration, staged)
-            _, receipt = prove_range(migration, task, parts, watch, set_aside=set_aside)
+            held = held_ids(migration, staged)
+            proof.findings, receipt = prove_range(migration, task, parts, watch, set_aside=set_aside, held=held)
             proof.take_in(receipt.counts["rejected"], migration.state.quarantine(staged.key))
+            proof.is_partial = bool(held)
         finished = staged.after("validate", time.perf_counter() - begun)
-        log_range(context, declaration, migration, finished, receipt)
-        if not declaration.options.keep_staging:
+        if held:
+            tell_pending(context, [staged.key], staged.extracted, len(held))
+        else:
+            log_range(context, declaration, migration, finished, receipt)
+        if not migration.migration.options.keep_staging:
             migration.state.clear_staging(staged.key)
     return len(receipt)
 
@@ -230,6 +240,7 @@ def _plan_ranges(declaration: MigrationDeclaration) -> Op:
         with migration_context(context, declaration) as migration:
             for key in context.partition_keys:
                 migration.manifest.entry(key)
+            refuse_launch(migration, context.partition_keys)
         for key in context.partition_keys:
             yield dg.DynamicOutput(key, mapping_key=key)
 
@@ -246,9 +257,23 @@ def catch_up(
         is_compared = receipt.counts.get("compared", 0) == len(receipt)
         with evaluate_range(context, declaration, key) if is_compared else nullcontext(Proof()) as proof:
             proof.take_in(receipt.counts.get("rejected", 0), migration.state.quarantine(key))
+            proof.findings = Findings(receipt.counts.get("compared", 0))
             log_range(context, declaration, migration, StagedRange(key, len(receipt)), receipt)
-    if not declaration.options.keep_staging:
+    if not migration.migration.options.keep_staging:
         migration.state.clear_left_staging(proven)  # a kill may have come between the log and the clearing
+
+
+def tell_pending(context: dg.OpExecutionContext, keys: Sequence[str], records: int, pending: int) -> dict[str, Any]:
+    """Say, in the log and in the op's metadata, that a launch took only some of the records that were to be carried."""
+    carried, shown = records - pending, ", ".join(keys[:_SHOWN])
+    context.log.warning(
+        "%s of %s records carried; %s pending, which `only` does not take, in %d ranges: %s. These are not proven: "
+        "a run without `only` carries just what is pending.",
+        *(f"{carried:,}", f"{records:,}", f"{pending:,}", len(keys), shown),
+    )
+    metadata = {"records carried": carried, "records pending": pending, "ranges pending": len(keys), "proven": False}
+    context.add_output_metadata(metadata)
+    return metadata
 
 
 def log_range(

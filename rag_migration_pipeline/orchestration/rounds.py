@@ -10,25 +10,24 @@ from typing import Any
 
 import dagster as dg
 
-from rag_migration_pipeline.orchestration.checks import evaluate_collection
+from rag_migration_pipeline.orchestration.checks import proven_collection
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.facts import (
     manifest_metadata,
-    range_timings,
     register_partitions,
     report_metadata,
     retired_metadata,
 )
-from rag_migration_pipeline.orchestration.ops import Op, catch_up
+from rag_migration_pipeline.orchestration.ops import Op, catch_up, tell_pending
 from rag_migration_pipeline.orchestration.session import Planning, dagster_failures, migration_context
 from rag_migration_pipeline.orchestration.words import Kind
 from rag_migration_pipeline.steps.changes import Changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext, context_of
+from rag_migration_pipeline.steps.launching import records_to_carry, refuse_launch, remainder
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint, proven_keys
 from rag_migration_pipeline.steps.planning import is_finished
 from rag_migration_pipeline.steps.preview import previewed
 from rag_migration_pipeline.steps.rehearsal import rehearse
-from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline.steps.syncing import plan_changes
 from rag_migration_pipeline.steps.watching import find_changes, note_watermark
 
@@ -44,12 +43,14 @@ class Round:
         is_partial: Whether an earlier proof covers the others, so that they are not read back.
         watermark: What to note as the source's newest value when the round is done, or None.
         is_dry: Nothing is written, and nothing is to be proven.
+        records: Records that were to be carried, before a launch took only some of them.
     """
 
     keys: tuple[str, ...] = ()
     is_partial: bool = False
     watermark: Any = None
     is_dry: bool = False
+    records: int = 0
 
 
 def build_plan_op(declaration: MigrationDeclaration, kind: Kind) -> Op:
@@ -80,17 +81,20 @@ def build_proof_op(declaration: MigrationDeclaration) -> Op:
         pool=declaration.pool,
     )
     def prove(context: dg.OpExecutionContext, counts: list[int], planned: Round) -> int:
-        """Prove the whole collection against the receipts of all ranges, and log the target collection."""
+        """Prove the whole collection against the receipts of all ranges, and log the target collection.
+
+        After a launch that took only some records there is nothing to prove yet: it says what is pending.
+        """
         if planned.is_dry:
             context.log.info("a dry run: nothing was written, and nothing is proven")
             return 0
         with migration_context(context, declaration) as migration:
-            with evaluate_collection(context, declaration) as proof:
-                timings = range_timings(context.instance, declaration, migration.manifest)
-                only = planned.keys if planned.is_partial else None
-                report = prove_collection(migration, only, timings=timings)
-                proof.take_in(report.rejected, migration.state.quarantines(migration.manifest.plan_digest))
-                proof.page = migration.state.report_page
+            if (left := remainder(migration)) is not None:
+                said = tell_pending(context, left.keys, planned.records, left.records)
+                context.log_event(dg.AssetObservation(declaration.key("target_collection"), metadata=said))
+                return 0
+            only = planned.keys if planned.is_partial else None
+            report = proven_collection(context, declaration, migration, only)
             note_watermark(migration, planned.watermark)
             context.log_event(
                 dg.AssetMaterialization(
@@ -118,6 +122,7 @@ def _planned_dry(context: dg.OpExecutionContext, declaration: MigrationDeclarati
                 "records filtered out": found.filtered,
                 "records that would stay as the target has them": found.skipped,
                 "records that would be set aside": found.rejected,
+                **({"records that would be left pending": found.held} if found.held else {}),
                 "reasons": dg.MetadataValue.text("; ".join(item.reason for item in found.rejections[:10]) or "none"),
             },
             output_name="round",
@@ -142,7 +147,8 @@ def _planned(context: dg.OpExecutionContext, declaration: MigrationDeclaration, 
         done = set(proven_keys(later.state, later.manifest))
         catch_up(context, declaration, later, done)
         keys = tuple(entry.key for entry in later.manifest.ranges if entry.key not in done)
-        return Round(keys, is_partial, watermark)
+        refuse_launch(later, keys)
+        return Round(keys, is_partial, watermark, records=records_to_carry(later, keys))
 
 
 def _show(

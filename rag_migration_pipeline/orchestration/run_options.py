@@ -1,7 +1,10 @@
 """Options of a launch: what one run does otherwise than the migration says, typed and described in the launchpad.
 
 Belongs here: the options that may differ from run to run. Does not belong here: those that make another migration
-(filter, mapping, conflict policy), which have state of their own (``spec.py``).
+(filter, mapping), which have state of their own (``spec.py``), what a narrowed run leaves (``steps/launching.py``).
+
+The conflict policy belongs to a migration's identity and may differ all the same (docs/decisions/010): a launch with
+another one works on the migration's own state.
 
 They are a resource, because a resource's configuration reaches every op of a run, of a job as of an asset:
 
@@ -14,6 +17,7 @@ import dagster as dg
 from pydantic import Field, ValidationError
 
 from rag_migration_pipeline.errors import SpecError
+from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.problems import spec_error
 
@@ -31,6 +35,15 @@ class RunOptions(dg.ConfigurableResource[Any]):
     )
     max_deletes: str | None = Field(
         default=None, description="Records that a sync may delete: a count such as 10, or a share such as 0.5."
+    )
+    conflict: str | None = Field(
+        default=None,
+        description="overwrite, skip or fail: what becomes of ids that were in the target before the first write.",
+    )
+    only: str | None = Field(
+        default=None,
+        description="A filter such as year>=2024: this run carries only what it takes. The rest stays pending, and its "
+        "ranges and the whole are not proven before a later run has carried it.",
     )
     max_attempts: int | None = Field(default=None, description="Attempts per step, the first included.")
     retry_delay_s: float | None = Field(default=None, description="Seconds before the second attempt.")
@@ -60,8 +73,22 @@ class RunOptions(dg.ConfigurableResource[Any]):
             ) from error
         return options.model_copy(update={name: getattr(changed, name) for name in (*given, "dry_run")})
 
+    def narrowing(self) -> Filter:
+        """Return what this launch takes of the records to be carried; everything where it does not say.
 
-_SAME = ("page_count", "batch_bytes", "max_attempts", "retry_delay_s", "retry_backoff", "keep_staging")
+        Raises:
+            SpecError: The filter is wrong.
+        """
+        try:
+            return parse_filter(self.only)
+        except SpecError as error:
+            raise SpecError(
+                f"the option only of this launch is wrong: {error.what}",
+                todo=error.todo or "See docs/filters.md for what a filter may say.",
+            ) from error
+
+
+_SAME = ("conflict", "page_count", "batch_bytes", "max_attempts", "retry_delay_s", "retry_backoff", "keep_staging")
 _BUDGETS = ("max_rejected", "max_deletes")
 
 

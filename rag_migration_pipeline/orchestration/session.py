@@ -24,6 +24,7 @@ from rag_migration_pipeline.events import (
     publish,
 )
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.evaluations import log_what_failed
 from rag_migration_pipeline.orchestration.facts import page_metadata
 from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.steps.context import MigrationContext, context_of, take_up
@@ -55,6 +56,7 @@ def migration_context(
     *,
     plan: Planning = Planning.NEVER,
     alone: bool = False,
+    as_found: bool = False,
 ) -> Iterator[MigrationContext]:
     """Give the migration's context for one op; errors of ours leave as Dagster failures.
 
@@ -63,14 +65,17 @@ def migration_context(
         declaration: The migration.
         plan: Whether a manifest may be made.
         alone: The step inside sees to it that nobody else works on the migration; other ops may run beside each other.
+        as_found: Take both sides as they are, without comparing them with the plan: for whoever looks at that.
     """
     with dagster_failures(context, declaration), heap_set_aside():
-        migration = _open(context, declaration, plan)
+        migration = _open(context, declaration, plan, as_found=as_found)
         with nullcontext() if alone else migration.state.in_use():
             yield migration
 
 
-def _open(context: ExecutionContext, declaration: MigrationDeclaration, plan: Planning) -> MigrationContext:
+def _open(
+    context: ExecutionContext, declaration: MigrationDeclaration, plan: Planning, *, as_found: bool
+) -> MigrationContext:
     resources: Any = context.resources
     migration = declaration.migration(resources)
     state = declaration.state_folder(resources)
@@ -83,7 +88,8 @@ def _open(context: ExecutionContext, declaration: MigrationDeclaration, plan: Pl
     target = getattr(resources, declaration.target).open_target()
     emit = partial(_emit, context.log)
     manifest = make_manifest(migration, source, target, state, emit) if is_planned else open_manifest(state, migration)
-    take_up(manifest, migration, source, target, state)
+    if not as_found:
+        take_up(manifest, migration, source, target, state)
     return context_of(migration, manifest, state, source, target, emit)
 
 
@@ -117,6 +123,7 @@ def dagster_failures(context: ExecutionContext, declaration: MigrationDeclaratio
     try:
         yield
     except MigrationError as error:
+        log_what_failed(context, declaration, error)
         failure = dg.Failure(str(error), failure_metadata(error), allow_retries=False)
         # A folder in use: the pools keep runs apart, but for the first two that ever meet (dagster 1.13.27).
         if isinstance(error, TryAgainError | StoreLockedError):

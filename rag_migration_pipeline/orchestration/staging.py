@@ -4,6 +4,7 @@ Belongs here: which files a range has, how they are read as batches, which batch
 belong here: the Arrow form (``arrow.py``), what the steps do.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, zip_longest
@@ -14,12 +15,13 @@ from rag_migration_pipeline.arrow import read_batches, size_of, write_batches
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.filters import Filter, parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
-from rag_migration_pipeline.records import RecordBatch, SetAside
+from rag_migration_pipeline.records import RecordBatch, RecordId, SetAside, id_from_text, id_text
 from rag_migration_pipeline.remote_files import AnyPath
 from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
 from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
+from rag_migration_pipeline.steps.launching import HeldBack, left_pending
 from rag_migration_pipeline.steps.range import transformed
 from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.transform import transform_batch, warning
@@ -35,6 +37,7 @@ class StagedRange:
         extracted: Records that were read from the source.
         filtered: Records that the filter left out.
         rejected: Records that the steps before the load set aside.
+        held: Records that the launch leaves pending; they are in no file.
         is_filtered: Whether a row selection lies beside the extract.
         is_mapped: Whether the records lie beside it as a mapping made them; otherwise they are mapped on their way.
         durations_s: Step -> seconds spent.
@@ -48,6 +51,7 @@ class StagedRange:
     extracted: int = 0
     filtered: int = 0
     rejected: int = 0
+    held: int = 0
     is_filtered: bool = False
     is_mapped: bool = False
     size_bytes: int = 0
@@ -60,24 +64,38 @@ class StagedRange:
         return replace(self, durations_s={**self.durations_s, step: duration_s}, **changes)  # type: ignore[arg-type]
 
 
-def stage_extract(context: MigrationContext, key: str) -> tuple[int, int]:
-    """Read a range from the source into its Arrow file.
-
-    Returns:
-        The number of records and their approximate size in bytes.
+def stage_extract(context: MigrationContext, key: str) -> StagedRange:
+    """Read a range from the source into its Arrow file, without the records that the launch does not take.
 
     Raises:
         SourceChangedError: Records of the manifest are gone from the source.
         StagingError: The file cannot be written.
     """
-    task, watch = open_task(context.state, context.manifest, key), Watch()
+    task, watch, held = open_task(context.state, context.manifest, key), Watch(), HeldBack(context.migration.only)
     path = _extract(context, key)
     with staging_errors(path):
         for of_the_last_extract in (_selection(context, key), _mapped(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
-    records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs))
+    records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs, held))
     write_sightings(_sightings(context, key), watch.sightings())
-    return records, size_of(path)
+    left = left_pending(context, task, held)
+    if left:
+        texts = json.dumps([id_text(record_id) for record_id in left]).encode()
+        write_atomically(_held(context, key), lambda held_path: _write(held_path, texts))
+    extracted = records + len(held.ids)
+    return StagedRange(key, records, extracted=extracted, held=len(left), size_bytes=size_of(path))
+
+
+def held_ids(context: MigrationContext, staged: StagedRange) -> list[RecordId]:
+    """Return the records, as the source names them, that the launch leaves pending in a range."""
+    if not staged.held:
+        return []
+    path = _held(context, staged.key)
+    if not path.exists():
+        stage_extract(context, staged.key)
+    with staging_errors(path):
+        texts = json.loads(path.read_bytes())
+    return [id_from_text(text) for text in texts]
 
 
 def stage_selection(context: MigrationContext, key: str, wanted: Filter) -> int:
@@ -224,6 +242,10 @@ def _read_selection(context: MigrationContext, key: str) -> "np.ndarray[tuple[in
     return mask
 
 
+def _write(path: AnyPath, content: bytes) -> None:
+    path.write_bytes(content)
+
+
 def _save(path: AnyPath, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
     with path.open("wb") as file:
         np.save(file, mask)
@@ -235,6 +257,10 @@ def _extract(context: MigrationContext, key: str) -> AnyPath:
 
 def _sightings(context: MigrationContext, key: str) -> AnyPath:
     return context.state.staging(key) / "sightings.arrow"
+
+
+def _held(context: MigrationContext, key: str) -> AnyPath:
+    return context.state.staging(key) / "held.json"
 
 
 def _selection(context: MigrationContext, key: str) -> AnyPath:

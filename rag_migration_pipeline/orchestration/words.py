@@ -11,6 +11,9 @@ MIGRATION_TAG = "rag_migration_pipeline/migration"
 
 RANGE_CHECK = "records_identical"
 COLLECTION_CHECK = "collection_identical"
+METRIC_CHECK = "metric_kept"
+INDEX_CHECK = "index_ready"
+QUARANTINE_CHECK = "quarantine_within_budget"
 
 PAGE = "integrity report"
 """Name of the metadata entry that leads to the page of a proof."""

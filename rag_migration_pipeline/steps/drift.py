@@ -7,12 +7,21 @@ Index and other settings may change while a migration runs: they change no recor
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.records import CollectionSpec, FieldSpec, VectorSpec
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.manifest import Manifest
 from rag_migration_pipeline.stores.base import VectorStore
+
+SIDE = "side"
+"""Fact of an error about drift: which side it is, `SOURCE` or `TARGET`."""
+
+VECTORS = "vectors"
+"""Fact of an error about drift: which of the differences are of vectors."""
+
+SOURCE, TARGET = "the source", "the target"
 
 _VECTOR_PROPERTIES = ("kind", "dimension", "metric", "dtype", "modifier")
 _FIELD_PROPERTIES = ("type", "element_type", "max_length_bytes", "is_nullable")
@@ -24,7 +33,7 @@ def refuse_source_drift(manifest: Manifest, migration: Migration, source: Vector
     Raises:
         SchemaCompatibilityError: Names every difference, expected against got.
     """
-    _refuse(manifest.source_spec, source, migration.source_collection, "the source")
+    _refuse(manifest.source_spec, source, migration.source_collection, SOURCE)
 
 
 def refuse_target_drift(manifest: Manifest, migration: Migration, target: VectorStore) -> None:
@@ -33,7 +42,42 @@ def refuse_target_drift(manifest: Manifest, migration: Migration, target: Vector
     Raises:
         SchemaCompatibilityError: Names every difference, expected against got.
     """
-    _refuse(manifest.target_spec, target, migration.target_collection, "the target")
+    _refuse(manifest.target_spec, target, migration.target_collection, TARGET)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorFacts:
+    """A vector as it was planned, and as the target has it.
+
+    Attributes:
+        planned: Kind, dimension, metric and type in words; empty where none of that name was planned.
+        found: Likewise; empty where the target has none of that name.
+        differences: What is not as planned, a sentence each; empty where all is.
+    """
+
+    name: str
+    planned: str
+    found: str
+    differences: tuple[str, ...] = ()
+
+
+def vector_facts(planned: CollectionSpec, found: CollectionSpec) -> tuple[VectorFacts, ...]:
+    """Return each vector that was planned or is there, in the order of their names."""
+    wanted, got = ({vector.name: vector for vector in spec.vectors} for spec in (planned, found))
+    facts = []
+    for name in sorted(wanted.keys() | got.keys()):
+        before, after = wanted.get(name), got.get(name)
+        pair = ((before,) if before is not None else (), (after,) if after is not None else ())
+        facts.append(VectorFacts(name, _words(before), _words(after), tuple(_vector_differences(*pair))))
+    return tuple(facts)
+
+
+def _words(vector: VectorSpec | None) -> str:
+    if vector is None:
+        return ""
+    size = "" if vector.dimension is None else f"{vector.dimension} dimensions"
+    said = (vector.kind.value, size, vector.metric.value, vector.dtype, vector.modifier)
+    return ", ".join(word for word in said if word)
 
 
 def _refuse(planned: CollectionSpec, store: VectorStore, collection: str, side: str) -> None:
@@ -43,8 +87,10 @@ def _refuse(planned: CollectionSpec, store: VectorStore, collection: str, side: 
         raise SchemaCompatibilityError(
             f"collection {collection!r} in {store.address}, {side}, is not what was planned: {'; '.join(differences)}.",
             todo="Restore it, or remove the migration's state folder and plan again"
-            + (" (drop the collection first if the migration made it)." if side == "the target" else "."),
+            + (" (drop the collection first if the migration made it)." if side == TARGET else "."),
             differences=differences,
+            side=side,
+            vectors=[*_vector_differences(planned.vectors, store.spec(collection).vectors)],
         )
 
 

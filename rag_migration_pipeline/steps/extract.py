@@ -12,12 +12,17 @@ from rag_migration_pipeline.errors import SourceChangedError
 from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, id_text
 from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.launching import HeldBack
 from rag_migration_pipeline.steps.repairs import Repairs, read_repairs
 from rag_migration_pipeline.steps.timing import timed
 
 
 def extract_batches(
-    context: MigrationContext, record_range: RecordRange, watch: Watch | None = None, repairs: Repairs | None = None
+    context: MigrationContext,
+    record_range: RecordRange,
+    watch: Watch | None = None,
+    repairs: Repairs | None = None,
+    held: HeldBack | None = None,
 ) -> Generator[RecordBatch, None, None]:
     """Yield the range's records in the source's order, unpacked, cut by count and bytes.
 
@@ -29,6 +34,7 @@ def extract_batches(
         record_range: The range.
         watch: Is shown the records as the source holds them.
         repairs: What stands for records of the source; None takes what the state has.
+        held: Takes out what the launch leaves to a later one.
 
     Raises:
         SourceChangedError: Records of the manifest are gone from the source; names them.
@@ -40,9 +46,11 @@ def extract_batches(
         repairs = read_repairs(context.state.repairs(record_range.key))
     for page in timed(pages, context, record_range.key, "extract"):
         for part in cut(_planned(page, waiting), context.page_count, context.migration.options.batch_bytes):
-            unpacked = unpack(part, context.source_layout)
+            stored, unpacked = part, unpack(part, context.source_layout)
+            if held is not None:
+                stored, unpacked = held.let_through(stored, unpacked)
             if watch is not None:
-                watch.see(part, unpacked.ids)
+                watch.see(stored, unpacked.ids)
             yield repairs.put_in(unpacked)
     if waiting:
         gone = sorted(map(id_text, waiting))

@@ -22,8 +22,10 @@ import orjson
 
 from rag_migration_pipeline.records import Rejection
 from rag_migration_pipeline.spec import Migration
+from rag_migration_pipeline.steps.drift import VectorFacts
 from rag_migration_pipeline.steps.plan_view import MigrationPlan
 from rag_migration_pipeline.steps.validate import Findings
+from rag_migration_pipeline.stores.readiness import Readiness
 
 NAMED = 1_000
 """Most ids of each kind that a report names; the counts are always complete."""
@@ -205,6 +207,8 @@ class Report:
         range_of: Id -> range, of missing and changed ids that are named and known to be of a range.
         migration_plan: The plan with its verdicts.
         maker: Who proved it, and with what.
+        vectors: The target's vectors, as planned and as found.
+        readiness: Whether searches see all of the target, as its store says; None in reports of versions before.
     """
 
     migration: str
@@ -234,6 +238,8 @@ class Report:
     range_of: Mapping[str, str] = field(default_factory=dict, repr=False)
     migration_plan: MigrationPlan | None = field(default=None, repr=False)
     maker: Maker = field(default_factory=Maker, repr=False)
+    vectors: tuple[VectorFacts, ...] = field(default=(), repr=False)
+    readiness: Readiness | None = field(default=None, repr=False)
 
     def to_json(self) -> bytes:
         """Return the report as indented JSON, with at most `NAMED` ids of each kind."""

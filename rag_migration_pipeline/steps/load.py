@@ -47,18 +47,19 @@ def pack_batch(context: MigrationContext, batch: RecordBatch) -> PackedBatch:
 
     Raises:
         ConflictError: Ids of others would be overwritten, which the policy forbids; the filter did not take these
-            records when they were planned.
+            records when they were planned, or the policy was another then.
     """
     packed, rows, reasons = pack_some(route_vectors(batch, context.vector_routes), context.target_layout)
     named = batch.source_ids or batch.ids
     rejections = tuple(Rejection(named[row], STAGE, reason) for row, reason in reasons.items())
     source_ids = [named[row] for row in rows] if rejections else named
     policy = context.migration.options.conflict
-    if policy not in (Conflict.SKIP, Conflict.FAIL) or not context.manifest.known_count:
+    if policy is Conflict.OVERWRITE or not context.manifest.known_count:
         return PackedBatch(packed, source_ids, (), rejections)
     known = context.known_ids
-    if policy is Conflict.FAIL:
-        refuse_conflicts(set(packed.ids), known, policy, context.migration)
+    if policy is not Conflict.SKIP:  # none: a launch with a policy has made the plan, and this one brings none
+        ids = set(packed.ids)
+        refuse_conflicts(ids, known & ids, policy, context.migration)
     kept = [row for row, record_id in enumerate(packed.ids) if record_id not in known]
     skipped = [row for row, record_id in enumerate(packed.ids) if record_id in known]
     return PackedBatch(

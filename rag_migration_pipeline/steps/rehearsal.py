@@ -17,6 +17,7 @@ from rag_migration_pipeline.records import CollectionSpec, Payload, RecordBatch,
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.filter import filter_batches
+from rag_migration_pipeline.steps.launching import HeldBack
 from rag_migration_pipeline.steps.load import pack_batch
 from rag_migration_pipeline.steps.preview import Preview
 from rag_migration_pipeline.steps.range import transformed
@@ -35,6 +36,7 @@ class Rehearsal:
         passed: Records that would be written.
         filtered: Records that the filter leaves out; those that it keeps from being listed are not counted.
         skipped: Records that would stay as the target has them.
+        held: Records that the launch would leave pending.
         rejected: Records that would be set aside.
         rejections: The first of these, with their reasons.
         size_bytes: Approximate size of the records that would be written.
@@ -45,6 +47,7 @@ class Rehearsal:
     passed: int = 0
     filtered: int = 0
     skipped: int = 0
+    held: int = 0
     rejected: int = 0
     rejections: list[Rejection] = field(default_factory=list)
     size_bytes: int = 0
@@ -77,7 +80,8 @@ def rehearse(preview: Preview, before_batch: Callable[[], None] | None = None) -
         context.emit(
             RangeStarted(context.migration.name, entry.key, entry.count, -(-entry.count // context.page_count))
         )
-        taken = _counted(_taken(context, part), found, entry.count)
+        held = HeldBack(context.migration.only)
+        taken = _counted(_taken(context, part, held), found, entry.count, held)
         for batch, _ in transformed(context, entry.key, taken, set_aside):
             if before_batch is not None:
                 before_batch()
@@ -91,20 +95,21 @@ def _stop(preview: Preview, position: int) -> RecordId | None:
     return ids[position] if position < len(ids) else None
 
 
-def _taken(context: MigrationContext, part: RecordRange) -> Iterator[RecordBatch]:
+def _taken(context: MigrationContext, part: RecordRange, held: HeldBack) -> Iterator[RecordBatch]:
     options = context.migration.options
-    extracted: Iterator[RecordBatch] = extract_batches(context, part)
+    extracted: Iterator[RecordBatch] = extract_batches(context, part, held=held)
     if options.prefetch_bytes:
         extracted = prefetched(extracted, RecordBatch.size_bytes, options.prefetch_bytes)
     return filter_batches(extracted, parse_filter(options.filter))
 
 
-def _counted(batches: Iterator[RecordBatch], found: Rehearsal, planned: int) -> Iterator[RecordBatch]:
+def _counted(batches: Iterator[RecordBatch], found: Rehearsal, planned: int, held: HeldBack) -> Iterator[RecordBatch]:
     taken = 0
     for batch in batches:
         taken += len(batch)
         yield batch
-    found.filtered += planned - taken
+    found.held += len(held.ids)
+    found.filtered += planned - taken - len(held.ids)
 
 
 def _look_at(preview: Preview, key: str, batch: RecordBatch, found: Rehearsal) -> None:

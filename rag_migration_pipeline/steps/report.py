@@ -5,7 +5,7 @@ the report says (``steps/integrity.py``).
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import Metric, RecordId, id_text
 from rag_migration_pipeline.state import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
+from rag_migration_pipeline.steps.drift import refuse_target_drift, vector_facts
 from rag_migration_pipeline.steps.integrity import (
     NAMED,
     RangeFacts,
@@ -43,7 +44,10 @@ _UNTIMED: Mapping[str, Timing] = {}
 
 
 def prove_collection(
-    context: MigrationContext, only: Collection[str] | None = None, timings: Mapping[str, Timing] = _UNTIMED
+    context: MigrationContext,
+    only: Collection[str] | None = None,
+    timings: Mapping[str, Timing] = _UNTIMED,
+    tell: Callable[[Report], None] | None = None,
 ) -> Report:
     """Finish loading, read the whole target back range by range, compare it with the receipts, and store the report.
 
@@ -54,14 +58,16 @@ def prove_collection(
         only: The ranges to read back, where an earlier proof covers the others; None reads all, and so does a target
             that holds another number of records than it should.
         timings: How long ranges took, by key, where somebody noted it.
+        tell: Takes the report once it is stored, whatever it says.
 
     Raises:
         ManifestError: Ranges have no receipt yet; names them.
+        SchemaCompatibilityError: The target's vectors, ids or typed fields are not those that were planned.
         ValidationError: Something is missing, extra or changed; carries the report. The report is stored all the same.
         RecordRejectedError: All ranges together set more records aside than max_rejected allows; the report is stored.
     """
     refuse_unproven(context)
-    context.target.finish_loading(context.migration.target_collection)
+    _finish_target(context)
     outside = {*context.known_ids, *read_left_ids(context.state, context.manifest)}
     if only is not None and not _adds_up(context, outside):
         only = None
@@ -71,9 +77,10 @@ def prove_collection(
     for key in read.contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
         Journal(context.state, key).withdraw_receipt()
-    write_atomically(context.state.report_page, lambda path: write_page(path, report))
-    write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
+    _store(context, report)
     context.emit(CollectionProven(context.migration.name, report.written, report.is_proven))
+    if tell is not None:
+        tell(report)
     if not report.findings.is_clean:
         raise ValidationError(
             f"{context.target.address}, collection {context.migration.target_collection!r} is not what migration "
@@ -86,6 +93,19 @@ def prove_collection(
     settle_generations(context.state, context.manifest.plan_digest)
     context.state.remove_other_plans(context.manifest.plan_digest, context.manifest.generation)
     return report
+
+
+def _finish_target(context: MigrationContext) -> None:
+    """Finish loading a target that is still what was planned: as it is now, not as it was when it was opened."""
+    name = context.migration.target_collection
+    context.target.forget_spec(name)
+    refuse_target_drift(context.manifest, context.migration, context.target)
+    context.target.finish_loading(name)
+
+
+def _store(context: MigrationContext, report: Report) -> None:
+    write_atomically(context.state.report_page, lambda path: write_page(path, report))
+    write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
 
 
 @dataclass
@@ -190,6 +210,8 @@ def _make_report(
         range_of=named_ranges([*zip(read.contradicted, unclean, strict=True)]),
         migration_plan=plan_of(context.migration, context.manifest),
         maker=maker_of(context.migration),
+        vectors=vector_facts(context.manifest.target_spec, context.target.spec(context.migration.target_collection)),
+        readiness=context.target.readiness(context.migration.target_collection),
     )
 
 

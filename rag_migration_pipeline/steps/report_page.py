@@ -74,6 +74,7 @@ def page_of(report: Report) -> Iterator[str]:
     for heading, pieces in (
         ("Counts", _counts(report)),
         ("What differs", _differences(report)),
+        ("Target collection", _target(report)),
         ("Plan", _plan(report)),
         ("Ranges", _ranges(report)),
         ("Quarantine", _quarantine(report)),
@@ -143,6 +144,19 @@ def _differences(report: Report) -> Iterator[str]:
         more = len(report.contradicted) - SHOWN_IDS
         said = f"{keys} and {more} more" if more > 0 else keys
         yield f"<p>The receipts of these ranges are withdrawn, the next run loads them again: {_text(said)}.</p>\n"
+
+
+def _target(report: Report) -> Iterator[str]:
+    ready = report.readiness
+    if ready is not None:
+        said = "Searches see all of it." if ready.is_ready else "Not ready for searches yet."
+        said = "Not ready for searches, and waiting does not help." if ready.is_stuck else said
+        yield f"<p>{said} The store says: {_text(ready.detail, 1_000)}.</p>\n"
+    rows = (
+        (item.name or "(unnamed)", item.planned or "none", item.found or "none", "; ".join(item.differences) or "yes")
+        for item in report.vectors
+    )
+    yield from _table("Vectors of the target", ("vector", "as planned", "as found", "kept"), rows)
 
 
 def _plan(report: Report) -> Iterator[str]:

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rag_migration_pipeline.errors import ConflictError, ManifestError, ValidationError
-from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, id_text
 from rag_migration_pipeline.spec import Migration
@@ -116,7 +115,7 @@ def _take_away(
     absent = {record_id for _, gone in pre_images(state) for record_id in gone}
     kept = {record_id for batch, _ in pre_images(state) for record_id in batch.ids}
     lost: set[RecordId] = set()
-    if migration.options.conflict is Conflict.OVERWRITE and state.overwritten_unkept.exists():
+    if state.overwritten_unkept.exists():  # under the migration's own policy, or under that of a launch
         lost = (written & known) - kept - absent
     if lost and not force:
         raise ConflictError(

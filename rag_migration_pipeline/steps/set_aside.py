@@ -7,7 +7,7 @@ Belongs here: collecting what the steps of a range set aside, the error budget. 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rag_migration_pipeline.envelope import STAGE as PACK
 from rag_migration_pipeline.errors import RecordRejectedError, SchemaCompatibilityError, ValidationError
@@ -235,6 +235,34 @@ def stored_rejections(context: MigrationContext, range_key: str) -> list[Rejecti
     """Return who is in a range's quarantine file; ids as the source names them."""
     stored = read_quarantine_if_any(context.state.quarantine(range_key))
     return [] if stored is None else stored.rejections
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many records are set aside, and how many may be.
+
+    Attributes:
+        rejections: Everybody in the quarantine files; ids as the source names them.
+        planned: Records of all ranges.
+        allowed: What the option says, in words.
+        over: Keys of the ranges that set more aside than they may.
+        is_over: Whether a range did, or all together.
+    """
+
+    rejections: tuple[Rejection, ...]
+    planned: int
+    allowed: str
+    over: tuple[str, ...]
+    is_over: bool
+
+
+def budget_of(context: MigrationContext) -> Budget:
+    """Read the quarantine files of all ranges, proven or not, and compare them with the error budget."""
+    found = {entry: stored_rejections(context, entry.key) for entry in context.manifest.ranges}
+    limit, planned = context.migration.options.max_rejected, context.manifest.count
+    over = tuple(entry.key for entry, items in found.items() if is_over(len(items), entry.count, limit))
+    rejections = tuple(item for items in found.values() for item in items)
+    return Budget(rejections, planned, _allowed(context), over, bool(over) or is_over(len(rejections), planned, limit))
 
 
 def named(rejections: Sequence[Rejection]) -> str:

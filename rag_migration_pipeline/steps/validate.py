@@ -132,10 +132,11 @@ def prove_range(
     *,
     set_aside: int = 0,
     failed: Collection[RecordId] = (),
+    held: Sequence[RecordId] = (),
 ) -> tuple[Findings, Receipt]:
     """Store the receipt of a range if nothing in it differs.
 
-    Where batches failed, the receipt says what was done, and what was not is pending: the range is not proven.
+    Where batches failed, or a launch held records back, it says what was done; the rest is pending, nothing proven.
 
     Args:
         context: The migration.
@@ -144,6 +145,7 @@ def prove_range(
         watch: What was seen of the records, and what the filter left out.
         set_aside: Records that steps before the load set aside; the load's own are in the parts.
         failed: The source's ids of records in batches that failed.
+        held: Records, as the source names them now, that the launch left to a later one; nothing was seen of them.
 
     Raises:
         ValidationError: The target contradicts the load (names missing and changed ids), or the steps do not account
@@ -155,7 +157,7 @@ def prove_range(
     part, seen = join_receipts(item for _, item in items), watch.sightings()
     part.counts["filtered"] = seen.count(Fate.FILTERED)
     part.counts["rejected"] = part.counts.get("rejected", 0) + set_aside
-    waiting = failed_ids(seen, failed)
+    waiting = [*failed_ids(seen, failed), *held]
     seen = seen.without(set(waiting)) if waiting else seen
     refuse_unaccounted(context, task.key, part.counts, task.count - len(waiting))
     take_away(context, task, part, waiting)

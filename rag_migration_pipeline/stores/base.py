@@ -26,6 +26,7 @@ from rag_migration_pipeline.records import (
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.stores.in_order import run_in_order
 from rag_migration_pipeline.stores.narrowing import Narrowing, not_narrowed, query_of
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline.stores.screening import screen
 
 
@@ -258,6 +259,14 @@ class VectorStore(ABC):
 
     def finish_loading(self, collection: str) -> None:  # noqa: B027 - a hook: most stores need nothing
         """Flush, and wait until everything written can be searched; quiet where the store needs nothing."""
+
+    @abstractmethod
+    def readiness(self, collection: str) -> Readiness:
+        """Return whether searches see all of the collection now; nothing is waited for, loaded or changed.
+
+        Raises:
+            CollectionNotFoundError: There is none of that name.
+        """
 
     # -- end --------------------------------------------------------------------------------------------------
 

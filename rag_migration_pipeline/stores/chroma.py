@@ -31,6 +31,7 @@ from rag_migration_pipeline.stores.chroma_reading import ReadableChroma
 from rag_migration_pipeline.stores.chroma_settings import ChromaSettings, settings_from_locator
 from rag_migration_pipeline.stores.chroma_writing import write_part
 from rag_migration_pipeline.stores.folder_lock import FolderLock
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline.stores.screening import STAGE, check_vectors_fit, screen
 
 __all__ = ["ChromaSettings", "ChromaStore", "settings_from_locator"]
@@ -198,6 +199,12 @@ class ChromaStore(ReadableChroma):
         if self.capabilities.is_embedded:
             self._held.discard(collection)
             self._index_files.release(collection, *self._threshold_of(collection))
+
+    def readiness(self, collection: str) -> Readiness:
+        """See `VectorStore.readiness`; an index that lags behind is brought up to date by the search that needs it."""
+        self._fresh_model(collection)
+        detail = "Chroma searches what is acknowledged at once, and does not say how much of it is in its index"
+        return Readiness(is_ready=True, total=self.count(collection), detail=detail)
 
     def _explain(self, collection: str, part: RecordBatch, error: StoreRequestError) -> None:
         """Raise a better error where the collection got another dimension since it was described."""

@@ -43,6 +43,7 @@ from rag_migration_pipeline.records import (
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.capabilities import Capabilities, PayloadRules
 from rag_migration_pipeline.stores.narrowing import Handling, Narrowing, query_of
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline.vectors import ELEMENT_TYPES, column_of, converted
 
 _ANY_INT = 2**1024  # Python's integers have no bounds; the rules want some
@@ -272,6 +273,11 @@ class MemoryStore(VectorStore):
             records = self._collection(collection).records
             for record_id in ids:
                 records.pop(record_id, None)
+
+    def readiness(self, collection: str) -> Readiness:
+        """See `VectorStore.readiness`."""
+        total = self.count(collection)
+        return Readiness(is_ready=True, total=total, detail="records in memory have no index, and need none")
 
     # -- end --------------------------------------------------------------------------------------------------
 

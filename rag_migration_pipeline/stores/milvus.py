@@ -49,6 +49,7 @@ from rag_migration_pipeline.stores.milvus_vectors import READABLE
 from rag_migration_pipeline.stores.milvus_wire import is_readable
 from rag_migration_pipeline.stores.milvus_writing import Writer, missing_partitions, refuse_unwritable
 from rag_migration_pipeline.stores.narrowing import Narrowing, query_of
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline.stores.screening import STAGE
 
 __all__ = ["MilvusSettings", "MilvusStore", "settings_from_locator"]
@@ -283,6 +284,12 @@ class MilvusStore(VectorStore):
         """See `VectorStore.finish_loading`: flush, and wait for index and load state."""
         with self._naming(collection):
             milvus_loading.finish_loading(self._connection, self._layout(collection), self.settings.finish_timeout_s)
+
+    def readiness(self, collection: str) -> Readiness:
+        """See `VectorStore.readiness`: the states of its indexes, and whether it is loaded."""
+        with self._naming(collection):
+            fields = [column.name for column in self._layout(collection).vectors.values()]
+            return milvus_loading.readiness(self._connection, collection, fields)
 
     def close(self) -> None:
         """See `VectorStore.close`; collections that were loaded for reading are released."""

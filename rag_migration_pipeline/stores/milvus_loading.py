@@ -4,7 +4,7 @@ Belongs here: bringing a collection into a state and waiting for it, with a limi
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ from rag_migration_pipeline.errors import (
 from rag_migration_pipeline.stores.milvus_connection import Connection
 from rag_migration_pipeline.stores.milvus_errors import INDEX_NOT_FOUND
 from rag_migration_pipeline.stores.milvus_schema import Layout
+from rag_migration_pipeline.stores.readiness import Readiness
 
 POLL_S = 0.1
 LONGEST_POLL_S = 1.0
@@ -108,6 +109,43 @@ def finish_loading(connection: Connection, layout: Layout, timeout_s: float) -> 
     _flush(connection, name, timeout_s)
     _wait(lambda: _is_indexed(connection, name), f"the index of {name!r} is not built", deadline - time.monotonic())
     make_readable(connection, name, may_load=True, timeout_s=max(1.0, deadline - time.monotonic()))
+
+
+def readiness(connection: Connection, collection: str, vectors: Collection[str]) -> Readiness:
+    """Return the states of a collection's indexes and whether it is loaded; nothing is waited for.
+
+    Args:
+        connection: The channel.
+        collection: Its name.
+        vectors: Names of its vector fields: without an index a field cannot be searched.
+    """
+    from pymilvus.grpc_gen import common_pb2, milvus_pb2
+
+    asked = milvus_pb2.GetLoadStateRequest(collection_name=collection)
+    load = connection.call("GetLoadState", asked, f"asking whether {collection!r} is loaded").state
+    is_loaded = bool(load == common_pb2.LoadState.LoadStateLoaded)
+    indexes = list(describe_index(connection, collection).index_descriptions)
+    states = common_pb2.IndexState
+    missing = sorted(set(vectors).difference(index.field_name for index in indexes))
+    is_built = all(index.state == states.Finished and not index.pending_index_rows for index in indexes)
+    said = [_index_text(index, states.Name(index.state)) for index in indexes]
+    said += [f"field {name!r} has no index" for name in missing]
+    return Readiness(
+        is_ready=is_loaded and is_built and not missing,
+        is_loaded=is_loaded,
+        is_stuck=bool(missing)
+        or load == common_pb2.LoadState.LoadStateNotLoad
+        or any(index.state == states.Failed for index in indexes),
+        total=max((index.total_rows for index in indexes), default=0),
+        indexed=min((index.indexed_rows for index in indexes), default=0),
+        detail="; ".join(["loaded" if is_loaded else "not loaded: searches are refused", *said]),
+    )
+
+
+def _index_text(index: Any, state: str) -> str:
+    rows = f"{index.indexed_rows} of {index.total_rows} rows, {index.pending_index_rows} pending"
+    reason = f" ({index.index_state_fail_reason})" if index.index_state_fail_reason else ""
+    return f"index of {index.field_name!r} {state.lower()}{reason}: {rows}"
 
 
 def _flush(connection: Connection, collection: str, timeout_s: float) -> None:

@@ -28,6 +28,7 @@ from rag_migration_pipeline.stores.qdrant_errors import driver_errors
 from rag_migration_pipeline.stores.qdrant_reading import KeyedStore, PointTransport
 from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings, settings_from_locator
 from rag_migration_pipeline.stores.qdrant_transports import LocalTransport
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline.stores.shared_handles import SharedHandles
 
 __all__ = ["QdrantFolderStore", "QdrantSettings", "QdrantStore", "settings_from_locator"]
@@ -198,6 +199,11 @@ class QdrantFolderStore(QdrantStore):
 
     def _create_indexes(self, collection: str, indexes: dict[str, Any]) -> None:
         """Local mode has no payload indexes (and warns)."""
+
+    def readiness(self, collection: str) -> Readiness:
+        """See `VectorStore.readiness`."""
+        detail = "the client's folder has no index: a search compares all vectors"
+        return Readiness(is_ready=True, total=self.count(collection), detail=detail)
 
     def close(self) -> None:
         """See `VectorStore.close`."""

@@ -16,6 +16,7 @@ from rag_migration_pipeline.stores.qdrant import QdrantStore
 from rag_migration_pipeline.stores.qdrant_errors import driver_errors
 from rag_migration_pipeline.stores.qdrant_settings import DEFAULT_GRPC_PORT, QdrantSettings
 from rag_migration_pipeline.stores.qdrant_transports import GrpcTransport, RestTransport
+from rag_migration_pipeline.stores.readiness import Readiness
 
 _GRPC_PROBE_TIMEOUT_S = 5.0
 _GREENS_NEEDED = 2
@@ -153,8 +154,36 @@ class QdrantServerStore(QdrantStore):
             )
         return str(info.status)
 
+    def readiness(self, collection: str) -> Readiness:
+        """See `VectorStore.readiness`: green is ready, also where little was worth an index."""
+        from qdrant_client import models
+
+        with self._known(collection), self._calling("readiness", collection) as client:
+            info = client.get_collection(collection)
+        status, threshold = info.status, info.config.optimizer_config.indexing_threshold
+        indexed, total = info.indexed_vectors_count or 0, info.points_count or 0
+        said = [f"the collection is {status}, its optimizer {_optimizer_text(info.optimizer_status)}"]
+        said.append(f"{indexed} vectors of about {total} records are in an index")
+        if threshold == 0:
+            said.append("indexing is switched off (indexing_threshold 0): a search compares all vectors")
+        elif indexed < total:
+            limit = "indexing_threshold" if threshold is None else f"indexing_threshold of {threshold} kB"
+            said.append(f"segments below the {limit} need none: a search compares their vectors one by one")
+        return Readiness(
+            is_ready=status == models.CollectionStatus.GREEN,
+            is_stuck=status == models.CollectionStatus.RED,
+            total=total,
+            indexed=indexed,
+            detail="; ".join(said),
+        )
+
     def close(self) -> None:
         """See `VectorStore.close`."""
         client, self._client, self._transport = self._client, None, None
         if client is not None:
             client.close()
+
+
+def _optimizer_text(status: Any) -> str:
+    """Return an optimizer's status, which is ``ok`` or an object with an error."""
+    return f"says {str(status.error)[:300]!r}" if hasattr(status, "error") else f"is {getattr(status, 'value', status)}"

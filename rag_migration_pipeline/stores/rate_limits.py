@@ -20,6 +20,7 @@ from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.narrowing import Narrowing
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline.stores.wrappers import WRITES, WrapperStore
 
 ValueT = TypeVar("ValueT")
@@ -307,6 +308,11 @@ class RateLimitedStore(WrapperStore):
         """See `VectorStore.finish_loading`."""
         with self._watched():
             super().finish_loading(collection)
+
+    def readiness(self, collection: str) -> Readiness:
+        """See `VectorStore.readiness`."""
+        with self._watched():
+            return super().readiness(collection)
 
     def _counted(self, batch: RecordBatch) -> RecordBatch:
         self._pace.took(len(batch))

@@ -22,6 +22,7 @@ from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, Recor
 from rag_migration_pipeline.retries import RetryPolicy, wait
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.narrowing import Narrowing
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline.stores.wrappers import WrapperStore
 
 ValueT = TypeVar("ValueT")
@@ -188,6 +189,10 @@ class RetryingStore(WrapperStore):
     def finish_loading(self, collection: str) -> None:
         """See `VectorStore.finish_loading`."""
         self._repeat("finish_loading", lambda: self.inner.finish_loading(collection))
+
+    def readiness(self, collection: str) -> Readiness:
+        """See `VectorStore.readiness`."""
+        return self._repeat("readiness", lambda: self.inner.readiness(collection))
 
     # -- streams --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from rag_migration_pipeline.filters.nodes import Filter
 from rag_migration_pipeline.records import CollectionInfo, CollectionSpec, RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.stores.base import VectorStore, WriteResult
 from rag_migration_pipeline.stores.narrowing import Narrowing
+from rag_migration_pipeline.stores.readiness import Readiness
 
 
 class WrapperStore(VectorStore):
@@ -140,6 +141,11 @@ class WrapperStore(VectorStore):
         """See `VectorStore.finish_loading`."""
         self.before("finish_loading", collection)
         self.inner.finish_loading(collection)
+
+    def readiness(self, collection: str) -> Readiness:
+        """See `VectorStore.readiness`."""
+        self.before("readiness", collection)
+        return self.inner.readiness(collection)
 
     def close(self) -> None:
         """Close the store inside."""

@@ -118,12 +118,14 @@ def test_options_that_dagster_refuses_are_2(place: Place) -> None:
 def test_without_following_it_says_the_run_and_has_passed_the_options_on(place: Place) -> None:
     server = dagster_with(status="QUEUED")
     options = ("--set", "page_count=500", "--set", "max_rejected=10", "--set", "dry_run=true")
+    options += ("--set", "only=year>=2024,kind=even", "--set", "conflict=skip")
     done = ask(place, server, "launch", *options, "--job", "migrate", "--no-follow", "-o", "json")
     assert (done.code, done.facts["run_id"], done.facts["status"]) == (0, RUN_ID, "QUEUED")
     assert done.facts["url"] == f"{server.url}/runs/{RUN_ID}"
     (asked,) = server.asked["launchRun"]
     assert asked["params"]["selector"]["jobName"] == "docs__migrate"
     given = {"page_count": 500, "max_rejected": "10", "dry_run": True}
+    given |= {"only": "year>=2024,kind=even", "conflict": "skip"}
     assert asked["params"]["runConfigData"] == {"resources": {"docs_run": {"config": given}}}
     assert "logsForRun" not in server.asked
 
@@ -147,6 +149,22 @@ def test_a_sync_of_some_ranges_counts_the_others_as_done(place: Place) -> None:
     facts = [done.facts[name] for name in ("ranges", "ranges_done", "ranges_carried", "proven", "records")]
     assert facts == [4, 4, 1, True, 40]
     assert "4 of 4 ranges" not in ask(place, dagster_with(*found), *LAUNCH, "-q").err
+
+
+def test_a_run_that_left_records_pending_says_so_and_is_no_failure(place: Place) -> None:
+    facts = {"records_carried": 6, "records_pending": 34, "ranges_pending": 3, "proven": False}
+    observed = {
+        **fake.materialized("target_collection", "prove_collection", **facts),
+        "__typename": "ObservationEvent",
+        "eventType": "ASSET_OBSERVATION",
+    }
+    whole = fake.materialized("loaded_ranges", "validate_range[p_0]", "p_0", records=6)
+    server = dagster_with(*fake.planned("p_0", "p_1", "p_2", "p_3", ranges=4), whole, observed)
+    done = ask(place, server, *LAUNCH, "-o", "json")
+    assert done.code == 0, done.err
+    said = [done.facts[name] for name in ("ranges", "ranges_done", "ranges_carried", "found")]
+    assert said == [4, 1, 1, {name.replace("_", " "): value for name, value in facts.items()}]
+    assert "proven" not in done.facts
 
 
 def test_a_range_that_failed_is_not_done(place: Place) -> None:

@@ -27,6 +27,7 @@ OPERATIONS = (
     "upsert",
     "write",
     "delete",
+    "readiness",
 )
 
 SECRET = "s3cr3t-Xyzzy-4711"

@@ -13,6 +13,7 @@ from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.records import DEFAULT_VECTOR, CollectionSpec, DenseColumn, RecordBatch
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
 from rag_migration_pipeline.stores.capabilities import Capabilities
+from rag_migration_pipeline.stores.wrappers import ReadOnlyStore
 from rag_migration_pipeline_tests.contract import samples
 from rag_migration_pipeline_tests.contract.comparison import assert_same_records
 from rag_migration_pipeline_tests.contract.doors import Door
@@ -251,6 +252,23 @@ class WritingLaws(StoreForm):
         store.finish_loading(scratch.name)
         assert_same_records(records, scanned(store, scratch), scratch, capabilities)
         assert_same_records(records, door.raw_read(scratch.name), scratch, capabilities)
+
+    def test_finished_collections_are_ready_and_asking_changes_nothing(
+        self, settings: StoreSettings, store: VectorStore, scratch: CollectionSpec, capabilities: Capabilities
+    ) -> None:
+        """A collection is ready when its load is finished, says of how many records, and a source may ask, too."""
+        records = samples.ordinary(10, scratch, capabilities)
+        store.readiness(scratch.name)  # also where nothing was written yet
+        store.upsert(scratch.name, records)
+        store.finish_loading(scratch.name)
+        found = store.readiness(scratch.name)
+        assert (found.is_ready, found.is_loaded, found.is_stuck) == (True, True, False), found.detail
+        assert found.total == 10, found
+        assert found.detail
+        assert found.indexed is None or 0 <= found.indexed <= 10, found
+        with ReadOnlyStore(settings.open()) as source:
+            assert source.readiness(scratch.name).is_ready
+        assert_same_records(records, scanned(store, scratch), scratch, capabilities)
 
     def test_ordinary_records_of_every_id_kind_are_held(
         self,

@@ -99,6 +99,7 @@ def operations(store: VectorStore, spec: CollectionSpec, batch: RecordBatch) -> 
         "upsert": lambda: store.upsert(name, batch),
         "write": lambda: store.write(name, batch),
         "delete": lambda: store.delete(name, batch.ids),
+        "readiness": lambda: store.readiness(name),
     }
 
 

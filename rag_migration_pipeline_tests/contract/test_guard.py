@@ -67,6 +67,7 @@ LAWS_OF_EVERY_STORE = [
     "test_fetch_keeps_the_order_and_leaves_out_the_missing",
     "test_fetch_of_nothing_or_of_missing_ids_is_empty",
     "test_finish_loading_changes_no_record",
+    "test_finished_collections_are_ready_and_asking_changes_nothing",
     "test_hostile_string_ids_stay_themselves",
     "test_id_kinds_that_the_store_lacks_are_refused",
     "test_ids_are_listed_once_at_any_page_size",

@@ -25,6 +25,7 @@ from rag_migration_pipeline.records import (
 from rag_migration_pipeline.stores import memory
 from rag_migration_pipeline.stores.base import WriteResult
 from rag_migration_pipeline.stores.memory import MemorySettings, MemoryStore, forget_space
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline_tests.contract import samples
 from rag_migration_pipeline_tests.contract.doors_memory import MemoryDoor
 from rag_migration_pipeline_tests.contract.laws import Laws
@@ -222,6 +223,11 @@ class ForgetsElementTypes(MemoryStore):
         return replace(info, spec=replace(info.spec, vectors=plain))
 
 
+class IsNeverReady(MemoryStore):
+    def readiness(self, collection: str) -> Readiness:
+        return replace(super().readiness(collection), is_ready=False)
+
+
 class WorksAfterClosing(MemoryStore):
     def close(self) -> None:
         """Stay open."""
@@ -255,6 +261,7 @@ DEFECTS: dict[type[MemoryStore], str] = {
     SortsMultiVectors: "test_several_vectors_by_name_are_kept_or_refused",
     MergesVectors: "test_an_upsert_replaces_all_vectors_of_a_record",
     ForgetsElementTypes: "test_every_kind_of_vector_is_kept_or_refused",
+    IsNeverReady: "test_finished_collections_are_ready_and_asking_changes_nothing",
     WorksAfterClosing: "test_a_closed_store_says_so",
 }
 """Defect -> the law that sees it."""

@@ -25,6 +25,7 @@ from rag_migration_pipeline.state import StateFolder, state_folder
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore, WriteResult
 from rag_migration_pipeline.stores.memory import MemorySettings, forget_space
+from rag_migration_pipeline.stores.readiness import Readiness
 from rag_migration_pipeline.stores.wrappers import FaultyStore
 
 NAME = "docs"
@@ -44,6 +45,7 @@ class WatchedResource:
         calls: Operation -> how often it was asked for, over all runs.
         fault: Called before each operation; may raise.
         poison: Record id -> error of a write with that record.
+        readiness: What the store says of its index; None lets it speak for itself.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -52,6 +54,7 @@ class WatchedResource:
         self.calls: Counter[str] = Counter()
         self.fault: Fault = lambda _operation, _collection: None
         self.poison: dict[str, MigrationError] = {}
+        self.readiness: Readiness | None = None
 
     def settings(self) -> StoreSettings:
         """See `VectorStoreResource.settings`."""
@@ -77,6 +80,11 @@ class _Watched(FaultyStore):
     def _watch(self, operation: str, collection: str | None) -> None:
         self._resource.calls[operation] += 1
         self._resource.fault(operation, collection)
+
+    def readiness(self, collection: str) -> Readiness:
+        """Say what the test wants said."""
+        found = super().readiness(collection)
+        return self._resource.readiness or found
 
     def upsert(self, collection: str, batch: RecordBatch) -> WriteResult:
         """Refuse a batch with a poisoned record, after it was counted."""

@@ -86,6 +86,19 @@ def test_the_plan_and_its_verdicts_are_on_the_page(world: World) -> None:
     assert page.tables[PLANNED].pairs()["records"] == "3 in 1 ranges"
 
 
+def test_vectors_as_planned_and_the_state_of_the_index_are_on_the_page(world: World) -> None:
+    world.fill(records(numbered(3)))
+    world.run()
+    page, facts = stored(world)
+    (vector,) = facts["vectors"]
+    table = page.tables["Vectors of the target"]
+    assert table.rows == [["(unnamed)", vector["planned"], vector["found"], "yes"]]
+    assert vector["planned"] == vector["found"] == "dense, 3 dimensions, cosine, float32"
+    assert vector["differences"] == []
+    assert (facts["readiness"]["is_ready"], facts["readiness"]["total"]) == (True, 3)
+    assert f"Searches see all of it. The store says: {facts['readiness']['detail']}." in page.text
+
+
 def test_it_says_who_when_and_with_which_versions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "a <b>user</b>")
     world.fill(records(numbered(3)))
