@@ -78,9 +78,11 @@ def make_manifest(
         stored = open_manifest(state, migration) if state.manifest.exists() else None
         if stored is not None and not fresh and not is_finished(state, stored):
             return _announce(stored, migration, emit, is_resumed=True)
+        if stored is not None and not fresh:
+            ids = list_selected(migration, source, with_originals=False).ids
+            if has_the_same_ids(state, stored, ids):
+                return _announce(stored, migration, emit, is_resumed=True)
         listing = list_selected(migration, source)
-        if stored is not None and not fresh and has_the_same_ids(state, stored, listing.ids):
-            return _announce(stored, migration, emit, is_resumed=True)
         manifest = _plan_and_store(migration, source, target, state, listing, stored)
     return _announce(manifest, migration, emit, is_resumed=False)
 
