@@ -49,6 +49,16 @@ def pages(count: int, dimension: int) -> Iterator[Page]:
         yield Page(block.ids[:left], block.vectors[:left], block.documents[:left], block.payloads[:left])
 
 
+def short_pages(count: int, dimension: int, page_count: int = 10_000) -> Iterator[Page]:
+    """Yield records without text and with one number of metadata, for collections of which the ids alone matter."""
+    for start in range(0, count, page_count):
+        positions = range(start, min(count, start + page_count))
+        random = np.random.default_rng([_SEED, start])
+        vectors = random.normal(0.0, 0.6, (len(positions), dimension)).astype(np.float32)
+        ids = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"benchmark {position}")) for position in positions]
+        yield Page(ids, vectors, [""] * len(positions), [{"chunk": position % 40} for position in positions])
+
+
 def _block(number: int, dimension: int) -> Page:
     random = np.random.default_rng([_SEED, number])
     positions = range(number * _BLOCK_COUNT, (number + 1) * _BLOCK_COUNT)

@@ -4,13 +4,13 @@ Belongs here: running a migration as a program would, and the clock around it. D
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Stopwatch
 from benchmarks.places import Place
+from benchmarks.storage import Database, write_settings
 
 
 def migration_values(source: Place, target: Place, range_count: int, validate: str) -> dict[str, Any]:
@@ -62,8 +62,17 @@ def prepare_engine(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Ca
     return run
 
 
-def prepare_dagster(values: dict[str, Any], folder: Path, watch: Stopwatch) -> Callable[[], int]:
-    """Make a persistent Dagster instance, and return what runs the migration's job on it, proof included."""
+def prepare_dagster(
+    values: dict[str, Any], folder: Path, watch: Stopwatch, database: Database | None = None
+) -> Callable[[], int]:
+    """Make a persistent Dagster instance, and return what runs the migration's job on it, proof included.
+
+    Args:
+        values: The migration's options.
+        folder: Where instance and state go.
+        watch: Its clock stops with the run.
+        database: Where the instance keeps its events; in SQLite files in the folder without one.
+    """
     import dagster as dg
 
     from rag_migration_pipeline.orchestration.config import declare
@@ -73,8 +82,7 @@ def prepare_dagster(values: dict[str, Any], folder: Path, watch: Stopwatch) -> C
     from rag_migration_pipeline.orchestration.summary import summarize_leg
     from rag_migration_pipeline.spec import migration_from_spec
 
-    os.environ["DAGSTER_HOME"] = str(folder)
-    (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    write_settings(folder, database)
     logging.getLogger("dagster").setLevel(logging.ERROR)
     migration_from_spec(values)  # imports the adapters, which Dagster would do inside the run
     declaration, resources = declare(values)
@@ -100,13 +108,18 @@ def prepare_dagster(values: dict[str, Any], folder: Path, watch: Stopwatch) -> C
 
 def time_stores(watch: Stopwatch) -> None:
     """Time what is told apart from the copying: making the empty collection, and making it searchable."""
+    for store in adapters():
+        for method in ("create", "finish_loading"):
+            if method in vars(store):
+                watch.time_method(store, method)
+
+
+def adapters() -> Iterator[type]:
+    """Yield the classes of the stores that this process has imported, without those that wrap others."""
     from rag_migration_pipeline.stores.base import VectorStore
     from rag_migration_pipeline.stores.wrappers import WrapperStore
 
-    for store in _subclasses(VectorStore):
-        for method in ("create", "finish_loading"):
-            if method in vars(store) and not issubclass(store, WrapperStore):
-                watch.time_method(store, method)
+    yield from (store for store in _subclasses(VectorStore) if not issubclass(store, WrapperStore))
 
 
 def _subclasses(owner: type) -> Iterator[type]:

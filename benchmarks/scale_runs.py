@@ -4,19 +4,17 @@ Belongs here: preparing one measured piece of work, and its clocks. Does not bel
 their options and results (``scale``).
 """
 
-import os
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data import pages
+from benchmarks.data import pages, short_pages
 from benchmarks.measure import Stopwatch
 from benchmarks.pipeline import migration_values, prepare_dagster
 from benchmarks.places import Place
+from benchmarks.storage import Database, bytes_in, held, write_settings
 from benchmarks.straight_line import fill
 
 MEMORY = "memory"
@@ -52,8 +50,7 @@ def register(folder: Path, ranges: int) -> dict[str, Any]:
     from rag_migration_pipeline.orchestration.config import declare
     from rag_migration_pipeline.orchestration.facts import register_partitions
 
-    os.environ["DAGSTER_HOME"] = str(folder)
-    (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    write_settings(folder)
     declaration, _ = declare({"name": "benchmark", "source": "memory://a/x", "target": "memory://b/x"})
     manifest: Any = Keys(tuple(Key(f"abcdef_{number:06d}") for number in range(ranges)))
     with dg.DagsterInstance.get() as instance:
@@ -122,59 +119,36 @@ def run_engine(source: Place, target: Place, folder: Path, range_count: int, rec
     }
 
 
-def run_dagster(source: Place, target: Place, folder: Path, range_count: int, records: int) -> dict[str, Any]:
-    """Run a migration's job in this process on an SQLite instance, full validation and proof."""
+def run_dagster(
+    source: Place, target: Place, folder: Path, range_count: int, records: int, database: Database | None = None
+) -> dict[str, Any]:
+    """Run a migration's job in this process on a Dagster instance, full validation and proof."""
     fill_memory(source, records)
-    run = prepare_dagster(values_of(source, target, range_count), folder, Stopwatch())
-    state = folder / "state"
-    before = bytes_in(folder)
+    run = prepare_dagster(values_of(source, target, range_count), folder, Stopwatch(), database)
+    before = held(folder, database)
     took = spent(lambda: check(run(), records))
-    return {
+    after, state_bytes = held(folder, database), bytes_in(folder / "state")
+    figures = {
         **took.to_json(),
-        "event_rows": event_rows(folder),
-        "state_bytes": bytes_in(state),
-        "instance_bytes": bytes_in(folder) - before - bytes_in(state),
+        "event_rows": after.event_rows,
+        "state_bytes": state_bytes,
+        "instance_bytes": after.instance_bytes - before.instance_bytes - state_bytes,
         "staged_bytes": staged_bytes(),
     }
-
-
-def detect(source: Place, target: Place, folder: Path, range_count: int, records: int) -> dict[str, Any]:
-    """Migrate, then detect in an unchanged source by ids in Dagster; and list the ids alone, once."""
-    import dagster as dg
-
-    from rag_migration_pipeline.engine import Engine
-    from rag_migration_pipeline.orchestration.config import declare
-    from rag_migration_pipeline.orchestration.factory import migration_definitions
-    from rag_migration_pipeline.orchestration.resources import StateResource
-    from rag_migration_pipeline.orchestration.runs import run_job
-    from rag_migration_pipeline.spec import migration_from_spec
-
-    values = {**values_of(source, target, range_count), "validate": "counts", "detect": "ids"}
-    fill_memory(source, records)
-    migration = migration_from_spec(values)
-    check(Engine(migration, folder / "state").run().migrated, records)
-    os.environ["DAGSTER_HOME"] = str(folder)
-    (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    declaration, resources = declare(values)
-    state = StateResource(folder=str(folder / "state"))
-    definitions = migration_definitions([declaration], {**resources, declaration.state: state})
-    job = definitions.resolve_job_def(f"{declaration.name}__detect")
-    with migration.source.open() as store:
-        listing = spent(lambda: check(sum(map(len, store.iter_ids(migration.source_collection))), records))
-    with dg.DagsterInstance.get() as instance:
-        instance.get_runs_count()
-        found: list[dg.ExecuteInProcessResult] = []
-        whole = spent(lambda: found.append(run_job(job, instance)))
-    check(found[0].output_for_node("detect"), 0)
-    return {"listing": listing.to_json(), "detect": whole.to_json(), "records": records}
+    if database is not None:
+        figures["server_cpu_s"] = round(after.server_cpu_s - before.server_cpu_s, 2)
+        figures["connections"] = after.connections - before.connections
+    return figures
 
 
 def values_of(source: Place, target: Place, range_count: int) -> dict[str, Any]:
     """Return the options of a migration between two places; memory stores belong to the process."""
-    if MEMORY not in (source.kind, target.kind):
-        return migration_values(source, target, range_count, "full")
-    common = {"name": "benchmark", "range_count": range_count, "validate": "full"}
-    return {**common, "source": "memory://source?name=s", "target": "memory://target?name=t"}
+    values = migration_values(source, target, range_count, "full")
+    if source.kind == MEMORY:
+        values["source"] = "memory://source?name=s"
+    if target.kind == MEMORY:
+        values["target"] = "memory://target?name=t"
+    return values
 
 
 def fill_memory(source: Place, records: int) -> None:
@@ -195,11 +169,18 @@ def fill_memory(source: Place, records: int) -> None:
         )
 
 
-def fill_place(place: Place, records: int, dimension: int) -> int:
-    """Fill a place on disk with the benchmark's records, through the vendor's client."""
+def fill_place(place: Place, records: int, dimension: int, *, is_short: bool = False) -> int:
+    """Fill a place on disk or on a server with the benchmark's records, through the vendor's client.
+
+    Args:
+        place: Where there is no collection yet.
+        records: How many.
+        dimension: Of their vectors.
+        is_short: Whether they have no text, and one number instead of metadata.
+    """
     script = place.open_script()
     script.create(dimension)
-    fill(script, pages(records, dimension))
+    fill(script, short_pages(records, dimension) if is_short else pages(records, dimension))
     script.finish()
     count = script.count()
     script.close()
@@ -210,16 +191,6 @@ def check(found: int, expected: int) -> None:
     """Refuse a measurement of something else than was wanted."""
     if found != expected:
         raise RuntimeError(f"{found} records, expected {expected}")
-
-
-def event_rows(home: Path) -> int:
-    """Return how many events an SQLite instance holds of its runs."""
-    rows = 0
-    for path in (home / "history" / "runs").glob("*.db"):
-        with closing(sqlite3.connect(path)) as database:
-            (count,) = database.execute("select count(*) from event_logs").fetchone()
-            rows += 0 if path.stem == "index" else int(count)
-    return rows
 
 
 def staged_bytes() -> int:
@@ -233,8 +204,3 @@ def staged_bytes() -> int:
         records = instance.fetch_materializations(declaration.key("loaded_ranges"), limit=10_000).records
     events = [record.asset_materialization for record in records]
     return sum(int(str(event.metadata["dagster/size_bytes"].value)) for event in events if event is not None)
-
-
-def bytes_in(folder: Path) -> int:
-    """Return the bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -31,8 +31,9 @@ from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, read_facts
+from rag_migration_pipeline.steps.listing import list_selected
 from rag_migration_pipeline.steps.manifest import Manifest, open_manifest
-from rag_migration_pipeline.steps.planning import has_the_same_ids, is_finished, list_selected
+from rag_migration_pipeline.steps.planning import has_the_same_ids, is_finished
 from rag_migration_pipeline.steps.watching import noted_watermark
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.narrowing import query_of
@@ -198,7 +199,7 @@ def _by_ids(look: Look) -> Seen:
         if found is None:
             return Seen("not detected yet", is_changed=False)
         return Seen(f"{found.count} changes, {found.digest}", is_changed=found.count > 0)
-    ids = list_selected(look.migration, look.source).ids
+    ids = list_selected(look.migration, look.source, with_originals=False).ids
     if has_the_same_ids(look.state, look.manifest, ids):
         return Seen(f"{len(ids)} ids", is_changed=False)
     return Seen(f"{len(ids)} ids, {digest_ids(sorted(ids, key=id_text))}", is_changed=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rag_migration_pipeline.batching import cut
-from rag_migration_pipeline.digests import digest_contents
+from rag_migration_pipeline.digests import digest_contents, digest_ids
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.options import Detect
@@ -25,9 +25,9 @@ from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.sightings import Fate, Sightings, read_sightings
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import read_records
+from rag_migration_pipeline.steps.listing import IdListing, list_selected
 from rag_migration_pipeline.steps.load import pack_batch
 from rag_migration_pipeline.steps.manifest import RangeEntry, read_range_ids
-from rag_migration_pipeline.steps.planning import IdListing, list_selected
 from rag_migration_pipeline.steps.repairs import read_repairs
 from rag_migration_pipeline.steps.transform import transform_batch
 
@@ -40,7 +40,7 @@ class Changes:
         added: Records that were not planned before, in the source's order.
         changed: Range -> its records that are to be carried once more.
         gone: Range -> its records that the source no longer has, or the filter no longer takes.
-        listing: All ids now; of the added ones only where the others were not listed.
+        listing: All ids now, without originals; the added ones only where the others were not listed.
         is_listed: Whether all ids were listed, so that what is gone is known.
         compared: How many records were compared with what was seen of them.
     """
@@ -71,7 +71,9 @@ def detect_changes(context: MigrationContext, detect: Detect) -> Changes:
     Raises:
         SourceChangedError: The source's ids do not hold still.
     """
-    listing = list_selected(context.migration, context.source)
+    listing = list_selected(context.migration, context.source, with_originals=False)
+    if detect is Detect.IDS and digest_ids(listing.ids) == context.manifest.ids_digest:
+        return Changes([], listing=listing)
     present = set(listing.ids)
     planned: set[RecordId] = set()
     changed: dict[str, list[RecordId]] = {}
@@ -114,7 +116,7 @@ def detect_by_watermark(
     later: dict[str, Any] = {name: {"$gte": value}}
     wanted = later if options.filter is None else {"$and": [options.filter, later]}
     chosen = replace(context.migration, options=options.model_copy(update={"filter": wanted}))
-    listing = list_selected(chosen, context.source)
+    listing = list_selected(chosen, context.source, with_originals=False)
     ranges = {
         record_id: entry.key
         for entry in context.manifest.ranges
@@ -127,9 +129,9 @@ def detect_by_watermark(
     if with_deletions:
         everything = detect_changes(context, Detect.IDS)
         return replace(everything, changed=found.changed, compared=len(listing.ids)), found.newest
-    added = [row for row, record_id in enumerate(listing.ids) if record_id not in ranges]
-    news = IdListing([listing.ids[row] for row in added], [listing.originals[row] for row in added], listing.push_down)
-    changes = Changes(news.ids, found.changed, {}, news, is_listed=False, compared=len(listing.ids))
+    added = [record_id for record_id in listing.ids if record_id not in ranges]
+    news = IdListing(added, [], listing.push_down)
+    changes = Changes(added, found.changed, {}, news, is_listed=False, compared=len(listing.ids))
     return changes, found.newest
 
 

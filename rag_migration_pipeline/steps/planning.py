@@ -1,7 +1,7 @@
-"""Planning: lists the source's ids until they hold still, cuts them into ranges, and stores the manifest.
+"""Planning: cuts the source's ids into ranges, and stores the manifest.
 
-Belongs here: making a manifest, once or once per generation. Does not belong here: what a manifest says
-(``steps/manifest.py``), what the target will look like (``plan.py``).
+Belongs here: making a manifest, once or once per generation. Does not belong here: listing the ids
+(``steps/listing.py``), what a manifest says (``steps/manifest.py``), what the target will look like (``plan.py``).
 """
 
 import math
@@ -10,12 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rag_migration_pipeline.digests import digest_ids
-from rag_migration_pipeline.envelope import ENVELOPE_KEY, layout_of, original_id
-from rag_migration_pipeline.errors import MigrationError, SourceChangedError, StoreRequestError
+from rag_migration_pipeline.envelope import layout_of
+from rag_migration_pipeline.errors import MigrationError
 from rag_migration_pipeline.events import EventSink, ManifestMade
-from rag_migration_pipeline.filters import parse_filter
-from rag_migration_pipeline.filters.meaning import select_ids
-from rag_migration_pipeline.filters.nodes import EVERYTHING
 from rag_migration_pipeline.ids import find_collisions
 from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.plan import (
@@ -31,6 +28,7 @@ from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, read_facts
 from rag_migration_pipeline.steps.journal import noted_ids
+from rag_migration_pipeline.steps.listing import IdListing, list_selected
 from rag_migration_pipeline.steps.manifest import (
     VERSION,
     Manifest,
@@ -43,21 +41,10 @@ from rag_migration_pipeline.steps.manifest import (
     store_manifest,
 )
 from rag_migration_pipeline.steps.new_ids import new_ids
-from rag_migration_pipeline.steps.push_down import (
-    NOTHING_PUSHED_DOWN,
-    PushDown,
-    describe_push_down,
-    not_pushed_down,
-    refuse_mistyped,
-)
 from rag_migration_pipeline.steps.repairs import carry_repairs
 from rag_migration_pipeline.steps.sample import read_sample
 from rag_migration_pipeline.steps.suspects import without_untaken
 from rag_migration_pipeline.stores.base import VectorStore
-from rag_migration_pipeline.stores.narrowing import Narrowing
-
-MAX_PASSES = 5
-"""Passes over the ids before a source counts as changing; two neighbouring ones must agree."""
 
 
 def make_manifest(
@@ -91,9 +78,11 @@ def make_manifest(
         stored = open_manifest(state, migration) if state.manifest.exists() else None
         if stored is not None and not fresh and not is_finished(state, stored):
             return _announce(stored, migration, emit, is_resumed=True)
+        if stored is not None and not fresh:
+            ids = list_selected(migration, source, with_originals=False).ids
+            if has_the_same_ids(state, stored, ids):
+                return _announce(stored, migration, emit, is_resumed=True)
         listing = list_selected(migration, source)
-        if stored is not None and not fresh and has_the_same_ids(state, stored, listing.ids):
-            return _announce(stored, migration, emit, is_resumed=True)
         manifest = _plan_and_store(migration, source, target, state, listing, stored)
     return _announce(manifest, migration, emit, is_resumed=False)
 
@@ -101,91 +90,6 @@ def make_manifest(
 def _announce(manifest: Manifest, migration: Migration, emit: EventSink, *, is_resumed: bool) -> Manifest:
     emit(ManifestMade(migration.name, len(manifest.ranges), manifest.count, is_resumed))
     return manifest
-
-
-@dataclass(frozen=True)
-class IdListing:
-    """Ids of a source, in its order.
-
-    Attributes:
-        ids: As the source names them now.
-        originals: As they were before a migration packed them; the same objects where none did. Where the migration
-            gives other ids, those, of the records that get one.
-        push_down: How the filter was divided to find them.
-        has_new_ids: Whether the migration gives other ids; then ``originals`` are of records that the filter takes.
-    """
-
-    ids: list[RecordId]
-    originals: list[RecordId]
-    push_down: PushDown = NOTHING_PUSHED_DOWN
-    has_new_ids: bool = False
-
-
-def list_selected(migration: Migration, source: VectorStore) -> IdListing:
-    """Return the ids of the records that the migration's filter may take.
-
-    A store that refuses the question (a server may forbid filters on fields without an index) is asked for all ids.
-
-    Raises:
-        SourceChangedError: See `list_ids`.
-        SpecError: The filter contradicts the source's schema.
-    """
-    collection, wanted = migration.source_collection, parse_filter(migration.options.filter)
-    if wanted == EVERYTHING:
-        return list_ids(source, collection)
-    refuse_mistyped(wanted, source.spec(collection), migration.source.document_key)
-    pushed = not_pushed_down(wanted)
-    if migration.options.push_down:
-        pushed = describe_push_down(source, collection, wanted)
-    try:
-        listing = list_ids(source, collection, pushed.where)
-    except StoreRequestError:
-        if pushed.where is None:
-            raise
-        pushed = not_pushed_down(wanted)
-        listing = list_ids(source, collection)
-    rows = select_ids(listing.originals, pushed.on_ids) if pushed.on_ids != EVERYTHING else range(len(listing.ids))
-    return IdListing([listing.ids[row] for row in rows], [listing.originals[row] for row in rows], pushed)
-
-
-def list_ids(source: VectorStore, collection: str, where: Narrowing | None = None) -> IdListing:
-    """Return all ids in the source's order, or those of what the source is asked for.
-
-    They are listed until two passes in a row agree in count and digest.
-
-    Raises:
-        SourceChangedError: They never do, or ids come twice.
-    """
-    digest = digest_ids(record_id for page in source.iter_ids(collection, where=where) for record_id in page)
-    for _ in range(MAX_PASSES - 1):
-        ids: list[RecordId] = []
-        originals: list[RecordId] = []
-        for page, envelopes in source.iter_field(collection, ENVELOPE_KEY, where):
-            ids += page
-            originals += map(original_id, page, envelopes)
-        before, digest = digest, digest_ids(ids)
-        if digest == before:
-            _refuse_duplicates(source, collection, ids, where)
-            return IdListing(ids, originals)
-    raise SourceChangedError(
-        f"the source is changing: {MAX_PASSES} passes over the ids of {source.address}, collection {collection!r}, "
-        f"gave different ids each time (last count {len(ids)}).",
-        todo="Stop the writers while the ids are listed; the copy itself tolerates additions.",
-    )
-
-
-def _refuse_duplicates(source: VectorStore, collection: str, ids: Sequence[RecordId], where: Narrowing | None) -> None:
-    distinct = set(ids)
-    count = source.count(collection, where)
-    if len(distinct) == len(ids) and count == len(ids):
-        return
-    seen: set[RecordId] = set()
-    twice = sorted({id_text(i) for i in ids if i in seen or seen.add(i)})  # type: ignore[func-returns-value]
-    raise SourceChangedError(
-        f"{source.address}, collection {collection!r} says it holds {count} records, but {len(distinct)} different ids "
-        f"were found{', these more than once: ' + ', '.join(twice[:10]) if twice else ''}.",
-        todo="Remove records with duplicate ids, or stop the writers, then plan again.",
-    )
 
 
 def _plan_and_store(

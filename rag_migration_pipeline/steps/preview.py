@@ -18,9 +18,10 @@ from rag_migration_pipeline.plan import target_layout_of
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import default_state_dir, state_folder
 from rag_migration_pipeline.steps.context import PLAIN, MigrationContext, Openers
+from rag_migration_pipeline.steps.listing import IdListing, list_selected
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.steps.plan_view import MigrationPlan, plan_of
-from rag_migration_pipeline.steps.planning import Draft, IdListing, draft_manifest, list_selected
+from rag_migration_pipeline.steps.planning import Draft, draft_manifest
 from rag_migration_pipeline.stores.base import StoreSettings, VectorStore
 from rag_migration_pipeline.stores.registry import open_target
 from rag_migration_pipeline.stores.wrappers import ReadOnlyStore

@@ -108,14 +108,14 @@ class _Owners:
     @cached_property
     def after(self) -> Mapping[RecordId, RecordId]:
         """Record that is new or changed -> id that it will have."""
-        listing = self.changes.listing
-        of_all = dict(zip(listing.ids, listing.originals, strict=False))
-        originals = {record_id: of_all.get(record_id, record_id) for record_id in self.changes.added}
-        for key, ids in self.changes.changed.items():
+        ids = list(self.changes.added)
+        originals: dict[RecordId, RecordId] = {}
+        for key, changed in self.changes.changed.items():
+            ids += changed
             seen = read_sightings(self.context.state.sightings(key))
             of_range = {} if seen is None else dict(zip(seen.ids, seen.source_ids, strict=True))
-            originals |= {record_id: of_range.get(record_id, of_all.get(record_id, record_id)) for record_id in ids}
-        targets = targets_of(self.context, originals)
+            originals |= {record_id: of_range[record_id] for record_id in changed if record_id in of_range}
+        targets = targets_of(self.context, ids, originals)
         meeting = self._meeting(targets)
         if meeting and self.context.migration.options.filter is not None:
             taken = taken_of(self.context, meeting)

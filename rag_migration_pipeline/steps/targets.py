@@ -7,7 +7,7 @@ here: how an id is written in a target (``ids.py``), the ids of all records befo
 
 from collections.abc import Collection, Mapping, Sequence
 
-from rag_migration_pipeline.envelope import unpack
+from rag_migration_pipeline.envelope import ENVELOPE_KEY, original_id, unpack
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.receipts import read_receipt
@@ -41,24 +41,29 @@ def written_under(state: StateFolder, range_key: str, ids: Collection[RecordId])
     return {stored: targets[source] for stored, source in pairs if stored in ids and source in targets}
 
 
-def targets_of(context: MigrationContext, originals: Mapping[RecordId, RecordId]) -> dict[RecordId, RecordId]:
+def targets_of(
+    context: MigrationContext, ids: Sequence[RecordId], originals: Mapping[RecordId, RecordId]
+) -> dict[RecordId, RecordId]:
     """Return the ids in the target that records will have; those that a filter or a mapping leaves out may be missing.
 
     Where a mapping sets the ids, the records are read; otherwise the ids alone decide, and the filter is not asked.
 
     Args:
         context: The migration.
-        originals: The records, as the source names them -> as they were named before an earlier migration packed them.
+        ids: The records, as the source names them.
+        originals: Some of them -> as they were named before an earlier migration packed them; of the others the source
+            is asked.
 
     Raises:
         SchemaCompatibilityError: The target cannot have one of the ids.
     """
     rule = context.target_layout.id_rule
     if context.mapping is None or not context.mapping.sets_ids:
-        return {stored: rule.native(original) for stored, original in originals.items()}
+        known = {**_originals_of(context, [i for i in ids if i not in originals]), **originals}
+        return {stored: rule.native(known.get(stored, stored)) for stored in ids}
     wanted = parse_filter(context.migration.options.filter)
     found: dict[RecordId, RecordId] = {}
-    for page in context.source.fetch_pages(context.migration.source_collection, _pages(context, list(originals))):
+    for page in context.source.fetch_pages(context.migration.source_collection, _pages(context, ids)):
         unpacked = unpack(page, context.source_layout)
         stored_of = dict(zip(unpacked.ids, page.ids, strict=True))
         taken = unpacked.take(select_rows(unpacked, wanted))
@@ -66,6 +71,14 @@ def targets_of(context: MigrationContext, originals: Mapping[RecordId, RecordId]
         pairs = zip(mapped.source_ids or mapped.ids, mapped.ids, strict=True)
         found.update({stored_of[source]: rule.native(new) for source, new in pairs})
     return found
+
+
+def _originals_of(context: MigrationContext, ids: Sequence[RecordId]) -> dict[RecordId, RecordId]:
+    """Return the ids that records had before they were packed; a record that is gone by now is missing."""
+    name = context.migration.source_collection
+    batches = (context.source.fetch_contents(name, page) for page in _pages(context, ids))
+    rows = (row for batch in batches for row in zip(batch.ids, batch.payloads, strict=True))
+    return {record_id: original_id(record_id, payload.get(ENVELOPE_KEY)) for record_id, payload in rows}
 
 
 def taken_of(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:

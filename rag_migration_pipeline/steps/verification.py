@@ -24,7 +24,7 @@ from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange, i
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.steps.context import PLAIN, Openers
 from rag_migration_pipeline.steps.filter import filter_batches
-from rag_migration_pipeline.steps.planning import list_selected
+from rag_migration_pipeline.steps.listing import list_selected
 from rag_migration_pipeline.steps.transform import transform_batches
 from rag_migration_pipeline.steps.validate import compare_batches
 from rag_migration_pipeline.stores.base import VectorStore
@@ -145,7 +145,7 @@ def verify(
     begun = time.perf_counter()
     with openers.source(migration.source) as source, openers.source(migration.target) as target:
         comparison = _Comparison(migration, source, target)
-        listing = list_selected(migration, source)
+        listing = list_selected(migration, source, with_originals=False)
         chosen = _chosen(listing.ids, sample)
         found = comparison.found
         found.is_sample = len(chosen) < len(listing.ids)

@@ -7,13 +7,9 @@ a temporary folder. Does not belong here: what is expected of the running servic
 import contextlib
 import json
 import os
-import pwd
 import re
-import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -24,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
+from rag_migration_pipeline_tests.servers.postgres import Postgres, run_check
 from rag_migration_pipeline_tests.servers.process import ReservedPort, ServerError, ServerProcess
 
 DOCKER = ROOT / "docker"
@@ -34,76 +31,6 @@ START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 CHECK_TIMEOUT_S = 60.0
 POLL_S = 0.2
-
-
-def find_postgres() -> Path | None:
-    """Return the folder of PostgreSQL's programs: Debian keeps them out of the PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if found:
-        return found[-1].parent
-    program = shutil.which("initdb")
-    return Path(program).resolve().parent if program else None
-
-
-class Postgres:
-    """The service `postgres`: user, password and database as its image makes them, and the health check of the file."""
-
-    def __init__(self, programs: Path, folder: Path, environment: dict[str, str], check: list[str]) -> None:
-        """Describe the server; nothing runs before ``start``."""
-        self.port = ReservedPort()
-        self._programs, self._folder, self._check = programs, folder, check
-        self._environment = {
-            **environment,
-            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-            "PGPORT": str(self.port.number),
-            "PGPASSWORD": environment["POSTGRES_PASSWORD"],
-        }
-        # PostgreSQL refuses to run as root.
-        self._user = "postgres" if os.geteuid() == 0 else None
-        words = ["-D", str(folder / "data"), "-h", "127.0.0.1", "-k", str(folder), "-p", str(self.port.number)]
-        prefix = (
-            ["setpriv", "--pdeathsig=KILL", "--reuid=postgres", "--regid=postgres", "--init-groups"]
-            if self._user
-            else []
-        )
-        self._process = ServerProcess(
-            "PostgreSQL",
-            [*prefix, str(programs / "postgres"), *words, "-c", "fsync=off"],
-            folder / "postgres.log",
-            cwd=folder,
-        )
-
-    def start(self) -> None:
-        """Make the database and start the server."""
-        if self._user:
-            user = pwd.getpwnam(self._user)
-            os.chown(self._folder, user.pw_uid, user.pw_gid)
-        name = self._environment["POSTGRES_USER"]
-        secret = self._folder / "password"
-        secret.write_text(self._environment["POSTGRES_PASSWORD"])
-        secret.chmod(0o644)  # of a server that lives for a test
-        made = ["initdb", "-D", str(self._folder / "data"), "-U", name, f"--pwfile={secret}", "-A", "scram-sha-256"]
-        self._run([*made, "--no-sync"], user=self._user)
-        self._process.start()
-        self._process.wait_until(self._is_ready, START_TIMEOUT_S)
-        self._run(["createdb", "-h", "127.0.0.1", "-U", name, self._environment["POSTGRES_DB"]])
-
-    def stop(self) -> None:
-        """Stop the server."""
-        self._process.stop()
-        self.port.close()
-
-    def _is_ready(self) -> bool:
-        return run_check(self._check, self._environment, self._folder)
-
-    def _run(self, words: list[str], user: str | None = None) -> None:
-        command = [str(self._programs / words[0]), *words[1:]]
-        environment = {**os.environ, **self._environment}
-        done = subprocess.run(
-            command, capture_output=True, check=False, cwd=self._folder, env=environment, text=True, user=user
-        )
-        if done.returncode:
-            raise ServerError(f"{shlex.join(words)} ended with {done.returncode}: {done.stderr}")
 
 
 class Stack:
@@ -129,12 +56,8 @@ class Stack:
             shutil.copy(DOCKER / name, self.home)
         workspace = (DOCKER / "workspace.yaml").read_text().replace("host: code", "host: 127.0.0.1")
         (self.home / "workspace.yaml").write_text(self._local(workspace))
-        # PostgreSQL's user must be able to enter its folder, and pytest's are closed to others.
-        self._postgres_folder = Path(tempfile.mkdtemp(prefix="rag_postgres_"))
         server = self._services["postgres"]
-        self.postgres = Postgres(
-            programs, self._postgres_folder, server["environment"], unescaped(server["healthcheck"]["test"])
-        )
+        self.postgres = Postgres(programs, server["environment"], unescaped(server["healthcheck"]["test"]))
         self.processes = {name: self._describe(name) for name in OURS}
 
     def _local(self, text: str) -> str:
@@ -214,12 +137,11 @@ class Stack:
         self.stop()
 
     def stop(self) -> None:
-        """Stop all, and remove what is outside of the folder."""
+        """Stop all, the last one first."""
         with contextlib.ExitStack() as stack:
-            stack.callback(shutil.rmtree, self._postgres_folder)
             for port in self._ports.values():
                 stack.callback(port.close)
-            stack.callback(self.postgres.stop)
+            stack.callback(self.postgres.close)
             for name in OURS:
                 stack.callback(self.processes[name].stop)
 
@@ -227,17 +149,3 @@ class Stack:
 def unescaped(words: list[str]) -> list[str]:
     """Return words of the compose file with its ``$$`` as the ``$`` that the container sees."""
     return [word.replace("$$", "$") for word in words]
-
-
-def run_check(words: list[str], environment: dict[str, str], folder: Path) -> bool:
-    """Run the command of a health check as the container would, and tell whether it is content."""
-    command = ["/bin/sh", "-c", words[1]] if words[0] == "CMD-SHELL" else words[1:]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **environment},
-        timeout=CHECK_TIMEOUT_S,
-    )
-    return done.returncode == 0

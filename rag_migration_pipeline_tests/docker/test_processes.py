@@ -14,7 +14,8 @@ import pytest
 
 from rag_migration_pipeline.demo.compare import compare_collections
 from rag_migration_pipeline.demo.fill import fill_chroma
-from rag_migration_pipeline_tests.docker.stack import OURS, Stack, find_postgres
+from rag_migration_pipeline_tests.docker.stack import OURS, Stack
+from rag_migration_pipeline_tests.servers.postgres import find_postgres
 
 RECORDS = 60
 RUN_TIMEOUT_S = 120.0

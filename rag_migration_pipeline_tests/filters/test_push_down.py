@@ -13,7 +13,7 @@ from rag_migration_pipeline.filters.nodes import Filter, as_dict, checked
 from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.records import INT64_MAX, RecordId
 from rag_migration_pipeline.spec import Migration
-from rag_migration_pipeline.steps.planning import list_selected
+from rag_migration_pipeline.steps.listing import list_selected
 from rag_migration_pipeline.steps.push_down import describe_push_down, not_pushed_down
 from rag_migration_pipeline.stores.base import VectorStore
 from rag_migration_pipeline.stores.memory import MemorySettings

@@ -17,8 +17,8 @@ from rag_migration_pipeline import state as state_module
 from rag_migration_pipeline.errors import ManifestError, SourceChangedError, SpecError, StagingError
 from rag_migration_pipeline.events import ManifestMade
 from rag_migration_pipeline.records import RecordId
+from rag_migration_pipeline.steps.listing import MAX_PASSES
 from rag_migration_pipeline.steps.manifest import manifest_fingerprint, open_manifest, read_range_ids
-from rag_migration_pipeline.steps.planning import MAX_PASSES
 from rag_migration_pipeline.steps.range import migrate_range
 from rag_migration_pipeline.stores.memory import MemoryStore
 from rag_migration_pipeline_tests.steps.support import World, files_of, numbered, records, with_faults
