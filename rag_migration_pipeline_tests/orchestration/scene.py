@@ -55,6 +55,7 @@ class WatchedResource:
         self.fault: Fault = lambda _operation, _collection: None
         self.poison: dict[str, MigrationError] = {}
         self.readiness: Readiness | None = None
+        self._opened: list[VectorStore] = []
 
     def settings(self) -> StoreSettings:
         """See `VectorStoreResource.settings`."""
@@ -69,7 +70,13 @@ class WatchedResource:
         return self._watched(self.inner.open(create=True))
 
     def _watched(self, store: VectorStore) -> VectorStore:
+        self._opened.append(store)
         return _Watched(store, self)
+
+    def close(self) -> None:
+        """Close whatever was opened: a folder in use could not be opened by the next test."""
+        while self._opened:
+            self._opened.pop().close()
 
 
 class _Watched(FaultyStore):
@@ -189,7 +196,9 @@ class Scene:
             return [i for page in store.iter_ids(COLLECTION) for i in page] if store.exists(COLLECTION) else []
 
     def forget(self) -> None:
-        """Remove both spaces."""
+        """Close what the runs opened, and remove both spaces."""
+        self.source.close()
+        self.target.close()
         forget_space(f"{self.space}_source")
         forget_space(f"{self.space}_target")
 
