@@ -80,6 +80,7 @@ class Sightings:
         return int((self.fates == fate).sum())
 
 
+_TOKEN = b"extract"
 NOTHING_SEEN = Sightings([], [], [], np.zeros(0, dtype=np.int8))
 
 
@@ -128,8 +129,13 @@ class Watch:
         return Sightings(seen.ids, seen.source_ids, seen.contents, fates)
 
 
-def write_sightings(path: AnyPath, seen: Sightings) -> None:
+def write_sightings(path: AnyPath, seen: Sightings, token: str = "") -> None:
     """Store the sightings of a range atomically.
+
+    Args:
+        path: The file.
+        seen: What was seen.
+        token: Which extract it was that saw them, for who must not take another one's.
 
     Raises:
         StagingError: The disk is full, or the folder cannot be written.
@@ -144,7 +150,7 @@ def write_sightings(path: AnyPath, seen: Sightings) -> None:
         "content": digest_array(seen.contents),
         "fate": number_array(seen.fates),
     }
-    table = pa.table(columns)
+    table = pa.table(columns).replace_schema_metadata({_TOKEN: token.encode()})
 
     def write(temporary: AnyPath) -> None:
         with arrow_sink(temporary) as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -153,8 +159,12 @@ def write_sightings(path: AnyPath, seen: Sightings) -> None:
     write_atomically(path, write)
 
 
-def read_sightings(path: AnyPath) -> Sightings | None:
+def read_sightings(path: AnyPath, token: str | None = None) -> Sightings | None:
     """Return the sightings of a range, or None where there are none: a version before there were any wrote its state.
+
+    Args:
+        path: The file.
+        token: None takes those of any extract; there are none of this one where another came after it.
 
     Raises:
         StagingError: The file is damaged.
@@ -163,6 +173,8 @@ def read_sightings(path: AnyPath) -> Sightings | None:
         return None
     with reading_errors(path), arrow_source(path) as source:
         table = pa.ipc.open_file(source).read_all()
+        if token is not None and (table.schema.metadata or {}).get(_TOKEN) != token.encode():
+            return None
         fates = numbers_of(table["fate"].combine_chunks()).astype(np.int8)  # a copy, off the file
     ids = [id_from_text(text) for text in texts_of(table["id"]) if text is not None]
     originals = [None if text is None else id_from_text(text) for text in texts_of(table["source_id"])]

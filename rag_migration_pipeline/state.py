@@ -25,6 +25,7 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -43,6 +44,7 @@ from rag_migration_pipeline.remote_files import AnyPath, RemotePath, location_of
 
 _log = logging.getLogger(__name__)
 
+_RANGE_KEY = re.compile(r"[0-9a-f]{6}_\d+")
 EARLIER = "earlier"
 """Folder of what is kept of the plans of earlier generations; plans are named by six hex digits."""
 
@@ -175,7 +177,7 @@ class StateFolder:
                 if path.name.partition("_")[0] not in kept:
                     shutil.rmtree(path, ignore_errors=True)
         for item in _found_below(self._stagings):
-            if item.name.partition("_")[0] not in kept:
+            if _RANGE_KEY.fullmatch(item.name) and item.name.partition("_")[0] not in kept:
                 _remove_leftovers(item)
         for path in self.root.glob("*-*.parquet"):
             if path.stem.rpartition("-")[2] != str(generation):
@@ -250,9 +252,15 @@ def state_folder(state_dir: Path, identity: str, staging: AnyPath | None = None)
             beside the state.
 
     Raises:
-        StagingError: ``RAG_MIGRATE_STAGING`` names no kind of place that there is.
+        StagingError: ``RAG_MIGRATE_STAGING`` names no kind of place that there is, or one within the state.
     """
     place = default_staging() if staging is None else staging
+    if isinstance(place, Path) and place.resolve().is_relative_to(state_dir.resolve()):
+        raise StagingError(
+            f"staged files cannot lie in {place}, which is the state folder {state_dir}, or within it.",
+            todo=f"Give {STAGING_VARIABLE}, or the field staging of the state resource, another folder. Left out, they "
+            "lie beside the state.",
+        )
     return StateFolder(state_dir / identity, None if place is None else place / identity)
 
 

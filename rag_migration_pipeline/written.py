@@ -7,17 +7,20 @@ The file is a receipt (``receipts.py``) with the vectors beside it that the targ
 a receipt has sketches only, which are coarser than the comparison of a range is.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from rag_migration_pipeline.arrow import arrow_sink, arrow_source, reading_errors, vector_arrays, vector_columns
+from rag_migration_pipeline.arrow import vector_arrays, vector_columns
+from rag_migration_pipeline.digests import DIGEST_BYTES
 from rag_migration_pipeline.receipts import Receipt, receipt_from_table, receipt_to_table
 from rag_migration_pipeline.records import RecordId, VectorColumn, id_from_text, id_text
 from rag_migration_pipeline.remote_files import AnyPath
-from rag_migration_pipeline.state import write_atomically
+from rag_migration_pipeline.state import damaged, staging_errors, write_atomically
 
 _SKIPPED = b"skipped_source_ids"
 
@@ -38,7 +41,7 @@ class WrittenBatch:
 
 
 def write_written(path: AnyPath, batch: WrittenBatch) -> None:
-    """Store a batch; not synced: what a crash of the machine makes of it differs from the target, and is no proof.
+    """Store a batch, with a digest of the file; not synced: what a crash of the machine leaves of it is damaged.
 
     Raises:
         StagingError: The disk is full, or the folder cannot be written.
@@ -49,10 +52,15 @@ def write_written(path: AnyPath, batch: WrittenBatch) -> None:
             table = table.append_column(label, array)
     skipped = [id_text(record_id).encode("utf-8", "surrogatepass").hex() for record_id in batch.skipped_source_ids]
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _SKIPPED: orjson.dumps(skipped)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    content = sink.getvalue()
 
     def write(to: AnyPath) -> None:
-        with arrow_sink(to) as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+        with to.open("wb") as file:
+            file.write(_digest(content))
+            file.write(content)
 
     write_atomically(path, write, is_synced=False)
 
@@ -63,10 +71,18 @@ def read_written(path: AnyPath) -> WrittenBatch:
     Raises:
         StagingError: It is missing or damaged.
     """
-    with reading_errors(path), arrow_source(path) as source:
-        table = pa.ipc.open_file(source).read_all().combine_chunks()
+    with staging_errors(path):
+        data = path.read_bytes()
+    content = memoryview(data)[DIGEST_BYTES:]
+    if _digest(content) != data[:DIGEST_BYTES]:
+        raise damaged(path, "its digest is another one", "Run the range again.")
+    table = pa.ipc.open_file(pa.py_buffer(content)).read_all().combine_chunks()
     metadata = dict(table.schema.metadata or {})
     skipped = orjson.loads(metadata.pop(_SKIPPED, b"[]"))
     vectors = vector_columns(table.to_batches()[0]) if len(table) else {}
     source_ids = [id_from_text(bytes.fromhex(text).decode("utf-8", "surrogatepass")) for text in skipped]
     return WrittenBatch(receipt_from_table(table.replace_schema_metadata(metadata)), vectors, source_ids)
+
+
+def _digest(content: Any) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from rag_migration_pipeline.errors import RecordRejectedError, ValidationError
+from rag_migration_pipeline.errors import MigrationError, RecordRejectedError, SchemaCompatibilityError, ValidationError
 from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
 from rag_migration_pipeline.orchestration.evaluations import (
@@ -113,7 +113,7 @@ def _evaluated(
     proof = Proof()
     try:
         yield proof
-    except (ValidationError, RecordRejectedError) as error:
+    except (ValidationError, RecordRejectedError, SchemaCompatibilityError) as error:
         log_evaluation(context, declaration, asset, name, key, _failed(error))
         if isinstance(report := error.facts.get("report"), Report):
             for contradicted in report.contradicted:
@@ -124,7 +124,7 @@ def _evaluated(
         log_evaluation(context, declaration, asset, name, key, proof.result())
 
 
-def _failed(error: ValidationError | RecordRejectedError) -> dg.AssetCheckResult:
+def _failed(error: MigrationError) -> dg.AssetCheckResult:
     """Return the result of a check that an error ended; it leads to the page of the proof, where one was made."""
     found = findings_of(error)
     numbers = {} if found is None else findings_metadata(found)
@@ -132,7 +132,7 @@ def _failed(error: ValidationError | RecordRejectedError) -> dg.AssetCheckResult
     return dg.AssetCheckResult(passed=False, description=error.what[:1_000], metadata={**numbers, **page})
 
 
-def _contradicted(error: ValidationError | RecordRejectedError, report: Report, key: str) -> dg.AssetCheckResult:
+def _contradicted(error: MigrationError, report: Report, key: str) -> dg.AssetCheckResult:
     """Return the result of a range that the proof of the whole contradicts, with the range's own numbers."""
     named = [record_id for record_id, where in report.range_of.items() if where == key]
     changed = {

@@ -165,8 +165,8 @@ def _load(context: dg.OpExecutionContext, declaration: MigrationDeclaration, sta
                     note_written(migration, staged.key, context.run_id, done, batch)
         refuse_rejections(migration, staged.key, stored_rejections(migration, staged.key))
         is_kept = task.is_whole and not task.repairs.rows and not quarantine.rejections
-    written_by = context.run_id if is_kept else ""
-    return staged.after("load", time.perf_counter() - begun, written_by=written_by, batches=done)
+    kept = {"written_by": context.run_id if is_kept else "", "batches": done}
+    return staged.after("load", time.perf_counter() - begun, carries=task.count, is_whole=task.is_whole, **kept)
 
 
 def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration, staged: StagedRange) -> int:
@@ -177,9 +177,11 @@ def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration,
     begun = time.perf_counter()
     with migration_context(context, declaration) as migration:
         task = open_task(migration.state, migration.manifest, staged.key)
+        if (task.count, task.is_whole) != (staged.carries, staged.is_whole):
+            return _booked_before(context, staged)
         with evaluate_range(context, declaration, staged.key) as proof:
-            parts, watch, set_aside = _compared_with_written(migration, staged) or _compared(migration, staged)
             held = held_ids(migration, staged)
+            parts, watch, set_aside = _compared_with_written(migration, staged) or _compared(migration, staged)
             proof.findings, receipt = prove_range(migration, task, parts, watch, set_aside=set_aside, held=held)
             proof.take_in(receipt.counts["rejected"], migration.state.quarantine(staged.key))
             proof.is_partial = bool(held)
@@ -191,6 +193,16 @@ def _validate(context: dg.OpExecutionContext, declaration: MigrationDeclaration,
         if not migration.migration.options.keep_staging:
             migration.state.clear_staging(staged.key)
     return len(receipt)
+
+
+def _booked_before(context: dg.OpExecutionContext, staged: StagedRange) -> int:
+    """Say that what was loaded is booked: an attempt that was killed after it, or another run since, did it."""
+    context.log.warning(
+        "range %s has other records to carry than when it was loaded: what was loaded is booked, or planned anew. "
+        "Nothing is claimed here; what is left is carried by the next run.",
+        staged.key,
+    )
+    return 0
 
 
 Compared = tuple[list[tuple[Findings, Receipt]], Watch, int]

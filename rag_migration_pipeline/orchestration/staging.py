@@ -5,6 +5,7 @@ belong here: the Arrow form (``arrow.py``), what the steps do.
 """
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, zip_longest
@@ -42,6 +43,9 @@ class StagedRange:
         is_mapped: Whether the records lie beside it as a mapping made them; otherwise they are mapped on their way.
         durations_s: Step -> seconds spent.
         size_bytes: Approximate size of the records as read, in bytes.
+        token: Which extract this is: files of a range are those of the last one.
+        carries: How many records the range's task had when it was loaded.
+        is_whole: Whether these were all of the range.
         written_by: The run whose load kept what it wrote of every batch; empty where it set records aside.
         batches: How many batches those are.
     """
@@ -55,6 +59,9 @@ class StagedRange:
     is_filtered: bool = False
     is_mapped: bool = False
     size_bytes: int = 0
+    token: str = ""
+    carries: int = -1
+    is_whole: bool = True
     written_by: str = ""
     batches: int = 0
     durations_s: Mapping[str, float] = field(default_factory=dict)
@@ -76,26 +83,34 @@ def stage_extract(context: MigrationContext, key: str) -> StagedRange:
     with staging_errors(path):
         for of_the_last_extract in (_selection(context, key), _mapped(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
+    token = uuid.uuid4().hex
     records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs, held))
-    write_sightings(_sightings(context, key), watch.sightings())
+    write_sightings(_sightings(context, key), watch.sightings(), token)
     left = left_pending(context, task, held)
     if left:
-        texts = json.dumps([id_text(record_id) for record_id in left]).encode()
+        texts = json.dumps({"extract": token, "held": [id_text(record_id) for record_id in left]}).encode()
         write_atomically(_held(context, key), lambda held_path: _write(held_path, texts))
     extracted = records + len(held.ids)
-    return StagedRange(key, records, extracted=extracted, held=len(left), size_bytes=size_of(path))
+    return StagedRange(key, records, extracted=extracted, held=len(left), size_bytes=size_of(path), token=token)
 
 
 def held_ids(context: MigrationContext, staged: StagedRange) -> list[RecordId]:
-    """Return the records, as the source names them, that the launch leaves pending in a range."""
+    """Return the records, as the source names them, that the launch leaves pending in a range.
+
+    Raises:
+        StagingError: They are gone, or another extract's.
+    """
     if not staged.held:
         return []
     path = _held(context, staged.key)
-    if not path.exists():
-        stage_extract(context, staged.key)
     with staging_errors(path):
-        texts = json.loads(path.read_bytes())
-    return [id_from_text(text) for text in texts]
+        noted = json.loads(path.read_bytes())
+    if noted["extract"] != staged.token:
+        raise StagingError(
+            f"range {staged.key}: {path} is of another extract than the one that was loaded.",
+            todo="Two runs stage the same range; run it again when the other has ended.",
+        )
+    return [id_from_text(text) for text in noted["held"]]
 
 
 def stage_selection(context: MigrationContext, key: str, wanted: Filter) -> int:
@@ -207,7 +222,9 @@ def note_written(context: MigrationContext, key: str, run_id: str, number: int, 
 
 
 def written_batches(context: MigrationContext, staged: StagedRange, watch: Watch) -> Iterable[WrittenBatch] | None:
-    """Return what the load kept of all batches of a range, read one by one; None where it did not keep all.
+    """Return what the load kept of all batches of a range, read one by one.
+
+    None where it did not keep all, or where what was seen of the records is another extract's than the loaded one.
 
     Args:
         context: The migration.
@@ -215,11 +232,12 @@ def written_batches(context: MigrationContext, staged: StagedRange, watch: Watch
         watch: Is told what was seen of the records, and which ones the filter left out.
     """
     paths = [_written(context, staged.key, staged.written_by, number) for number in range(1, staged.batches + 1)]
-    seen = read_sightings(_sightings(context, staged.key))
-    if not staged.written_by or seen is None:
+    # First: an extract removes the selection, and writes what it saw, before there is another selection.
+    mask = _read_selection(context, staged.key) if staged.is_filtered else None
+    seen = read_sightings(_sightings(context, staged.key), staged.token) if staged.written_by else None
+    if seen is None:
         return None
     if staged.is_filtered:
-        mask = _read_selection(context, staged.key)
         if mask is None or len(mask) != len(seen):
             return None
         watch.note(Fate.FILTERED, (seen.source_ids[row] for row in np.flatnonzero(~mask).tolist()))

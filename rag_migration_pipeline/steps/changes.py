@@ -19,7 +19,7 @@ from rag_migration_pipeline.batching import cut
 from rag_migration_pipeline.digests import digest_contents, digest_ids
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SpecError
-from rag_migration_pipeline.options import Detect
+from rag_migration_pipeline.options import Conflict, Detect
 from rag_migration_pipeline.receipts import Receipt, make_receipt, read_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, RecordRange
 from rag_migration_pipeline.sightings import Fate, Sightings, read_sightings
@@ -242,6 +242,9 @@ class _Written:
 
     def __init__(self, context: MigrationContext, range_key: str, seen: Sightings) -> None:
         self._context = context
+        migration = context.migration  # who else had a record is not asked: what is compared was written
+        overwriting = migration.options.model_copy(update={"conflict": Conflict.OVERWRITE})
+        self._comparing = replace(context, migration=replace(migration, options=overwriting))
         self._receipt = read_receipt(context.state.receipt(range_key))
         self._rows = {source_id: row for row, source_id in enumerate(self._receipt.source_ids)}
         self._repaired = frozenset(read_repairs(context.state.repairs(range_key)).rows)
@@ -270,7 +273,7 @@ class _Written:
         """Return the source ids of the records that would be written otherwise."""
         mapping = self._context.mapping
         kept = batch if mapping is None else transform_batch(batch, mapping, lambda _records, _rejections: None)[0]
-        packed = pack_batch(self._context, kept)
+        packed = pack_batch(self._comparing, kept)
         now = make_receipt(packed.records, packed.source_ids, inexact=self._context.inexact_vectors)
         same = {
             source_id

@@ -98,8 +98,8 @@ def refuse_launch(context: MigrationContext, keys: Iterable[str]) -> None:
     """Refuse, before anything is written, a launch that could not do what it says.
 
     Planning asks the same where it makes a plan; a launch may bring another policy to a plan that is there. Under a
-    filter, or a mapping that gives other ids, ids do not tell, nor do those that an earlier migration packed: then the
-    load refuses the batch, before it writes it.
+    filter, ``only``, or a mapping that gives other ids, ids do not tell, nor do those that an earlier migration packed:
+    then the load refuses the batch, before it writes it.
 
     Args:
         context: The migration.
@@ -112,7 +112,8 @@ def refuse_launch(context: MigrationContext, keys: Iterable[str]) -> None:
     migration = context.migration
     spec = context.source.spec(migration.source_collection)
     refuse_mistyped(migration.only, spec, migration.source.document_key)
-    is_plain = migration.options.filter is None and (context.mapping is None or not context.mapping.sets_ids)
+    takes_all = migration.options.filter is None and migration.only == EVERYTHING
+    is_plain = takes_all and (context.mapping is None or not context.mapping.sets_ids)
     if migration.options.conflict is not Conflict.FAIL or not context.manifest.known_count or not is_plain:
         return
     tasks = (open_task(context.state, context.manifest, key) for key in keys)

@@ -37,9 +37,12 @@ def merged(context: MigrationContext, task: RangeTask, part: Receipt, seen: Sigh
     earlier = read_receipt(context.state.receipt(task.key))
     known = read_sightings(context.state.sightings(task.key))
     assert known is not None  # see `open_task`
-    receipt = join_receipts(
-        [earlier.without(set(written_under(context.state, task.key, task.pending.touched).values())), part]
-    )
+    # An attempt that was killed after it stored its receipt left records in it of which the sightings know nothing yet.
+    carried = set(seen.source_ids)
+    pairs = zip(earlier.source_ids, earlier.ids, strict=True)
+    replaced = {target_id for source_id, target_id in pairs if source_id in carried}
+    replaced.update(written_under(context.state, task.key, task.pending.touched).values())
+    receipt = join_receipts([earlier.without(replaced), part])
     sightings = join_sightings([known.without(task.pending.touched), seen])
     quarantine = read_quarantine_if_any(context.state.quarantine(task.key))
     is_compared = all(item.counts.get("compared", 0) == len(item) for item in (earlier, part))

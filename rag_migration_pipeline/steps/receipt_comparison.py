@@ -93,6 +93,9 @@ def _compare_page(
 ) -> Findings:
     """Compare records with some rows of a receipt; of vectors that were kept, themselves instead of their sketches."""
     places = {receipt.ids[row]: row for row in rows}
+    extra = tuple(id_text(record_id) for record_id in found.ids if record_id not in places)
+    if extra:
+        found = found.take(row for row, record_id in enumerate(found.ids) if record_id in places)
     order = np.array([places[record_id] for record_id in found.ids], dtype=np.intp)
     present = set(found.ids)
     missing = tuple(id_text(receipt.ids[row]) for row in rows if receipt.ids[row] not in present)
@@ -107,7 +110,7 @@ def _compare_page(
     for name in receipt.vectors.keys() | receipt.sketches.keys() | found.vectors.keys():
         for position in _changed_vectors(context, receipt, name, order, found, vectors.get(name)):
             changed.setdefault(id_text(found.ids[position]), f"vector {name!r}" if name else "vector")
-    return Findings(len(found), missing, (), changed)
+    return Findings(len(found), missing, extra, changed)
 
 
 def _changed_vectors(

@@ -4,13 +4,14 @@ Belongs here: the proof of the whole. Does not belong here: the check of a singl
 the report says (``steps/integrity.py``).
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rag_migration_pipeline.errors import ValidationError
+from rag_migration_pipeline.errors import MigrationError, ValidationError
 from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.receipts import Receipt, read_receipt
@@ -36,9 +37,11 @@ from rag_migration_pipeline.steps.report_page import write_page
 from rag_migration_pipeline.steps.rollback import written_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
+from rag_migration_pipeline.stores.readiness import Readiness
 
 __all__ = ["Report", "prove_collection"]
 
+_log = logging.getLogger(__name__)
 _HIDDEN = "hidden"
 _UNTIMED: Mapping[str, Timing] = {}
 
@@ -211,8 +214,17 @@ def _make_report(
         migration_plan=plan_of(context.migration, context.manifest),
         maker=maker_of(context.migration),
         vectors=vector_facts(context.manifest.target_spec, context.target.spec(context.migration.target_collection)),
-        readiness=context.target.readiness(context.migration.target_collection),
+        readiness=_readiness(context),
     )
+
+
+def _readiness(context: MigrationContext) -> Readiness | None:
+    """Return whether searches see all of the target; None where the store does not say: it is no part of the proof."""
+    try:
+        return context.target.readiness(context.migration.target_collection)
+    except MigrationError as error:
+        _log.warning("whether searches see all of the target is not known: %s", error)
+        return None
 
 
 def _count_hidden(context: MigrationContext, receipt: Receipt) -> int:

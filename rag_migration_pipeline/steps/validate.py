@@ -165,12 +165,12 @@ def prove_range(
     receipt, seen = merged(context, task, part, seen)
     receipt = replace(receipt, ids_digest=entry.ids_digest)
     if waiting:
-        _book(context, task.key, receipt, seen, still_pending(task, waiting, part))
+        _book(context, task, receipt, seen, still_pending(task, waiting, part))
         return findings, receipt
     refuse_unaccounted(context, task.key, receipt.counts, entry.count)
     if task.pending is not None:
         write_quarantine(context.state.repairs(task.key), task.repairs.stored)
-    _book(context, task.key, receipt, seen if len(seen) == entry.count else None, None)
+    _book(context, task, receipt, seen if len(seen) == entry.count else None, None)
     Journal(context.state, task.key).settle(receipt.ids)
     context.emit(RangeProven(context.migration.name, task.key, len(part)))
     return findings, receipt
@@ -187,16 +187,27 @@ def _refuse_contradiction(context: MigrationContext, range_key: str, findings: F
 
 
 def _book(
-    context: MigrationContext, range_key: str, receipt: Receipt, seen: Sightings | None, left: Pending | None
+    context: MigrationContext, task: RangeTask, receipt: Receipt, seen: Sightings | None, left: Pending | None
 ) -> None:
-    """Store what is known of a range now, so that it never counts as proven while something of it is pending."""
-    if left is not None:
-        write_pending(context.state, range_key, context.manifest.generation, left)
+    """Store what is known of a range now, so that it never counts as proven while something of it is pending.
+
+    Of a whole range the receipt comes last: with it the range is proven, but for what is pending. Of a part it comes
+    first, and what was pending stays so until all else is stored: after a kill in between it is carried once more, and
+    the sightings still name what the earlier receipt had of it.
+    """
+    state, key, generation = context.state, task.key, context.manifest.generation
+    if task.is_whole and left is not None:
+        write_pending(state, key, generation, left)
+    if not task.is_whole:
+        write_receipt(state.receipt(key), receipt)
     if seen is not None:
-        write_sightings(context.state.sightings(range_key), seen)
-    write_receipt(context.state.receipt(range_key), receipt)
+        write_sightings(state.sightings(key), seen)
+    if task.is_whole:
+        write_receipt(state.receipt(key), receipt)
     if left is None:
-        settle_pending(context.state, range_key)
+        settle_pending(state, key)
+    elif not task.is_whole:
+        write_pending(state, key, generation, left)
 
 
 def refuse_unaccounted(context: MigrationContext, range_key: str, counts: Mapping[str, int], planned: int) -> None:

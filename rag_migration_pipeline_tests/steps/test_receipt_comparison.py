@@ -85,3 +85,12 @@ def test_the_receipts_say_what_was_compared(world: World) -> None:
         parts = list(validate_written(context, context.manifest.ranges[0].key, written, Watch()))
     counts = [receipt.counts for _, receipt in parts]
     assert counts == [{"written": n, "skipped": 0, "rejected": 0, "compared": n} for n in (4, 2)]
+
+
+def test_a_record_that_nobody_asked_for_is_extra(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with loaded(world) as (context, written):
+        corrupt_target(world, monkeypatch, lambda batch: batch.with_columns(ids=["other", *batch.ids[1:]]))
+        found = found_by(context, written)
+    assert found.extra == ("string:other", "string:other")
+    assert found.missing == ("string:r000", "string:r004")
+    assert not found.changed

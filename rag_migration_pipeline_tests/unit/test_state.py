@@ -140,3 +140,19 @@ def test_the_state_folder_is_chosen_by_the_environment(monkeypatch: pytest.Monke
     assert default_state_dir() == Path("elsewhere")
     monkeypatch.setenv("RAG_MIGRATE_STATE_DIR", "")
     assert default_state_dir() == Path(".rag_migrate")
+
+
+@pytest.mark.parametrize("place", [".", "below", "below/deeper"])
+def test_staged_files_within_the_state_are_refused(tmp_path: Path, place: str) -> None:
+    with pytest.raises(StagingError, match="which is the state folder"):
+        state_folder(tmp_path, "identity", tmp_path / place)
+    assert state_folder(tmp_path / "state", "identity", tmp_path / "staged").staging("k").parent.parent.name == "staged"
+
+
+def test_only_staged_ranges_are_removed_where_they_lie(tmp_path: Path) -> None:
+    folder = state_folder(tmp_path / "state", "identity", tmp_path / "staged")
+    for name in ("abcdef_000001", "012345_000001", "notes", "abcdef"):
+        (tmp_path / "staged" / "identity" / name).mkdir(parents=True)
+    folder.remove_other_plans("abcdef", 1)
+    left = {path.name for path in (tmp_path / "staged" / "identity").iterdir()}
+    assert left == {"abcdef_000001", "notes", "abcdef"}

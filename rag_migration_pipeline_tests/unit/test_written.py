@@ -52,8 +52,26 @@ def test_a_batch_of_nothing_survives_its_file(tmp_path: Path) -> None:
     assert (len(found.receipt), found.skipped_source_ids) == (0, [1, 2])
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", range(0, 6_000, 250))
+def test_a_file_with_a_hole_is_named(tmp_path: Path, start: int) -> None:
+    """What a crash of the machine leaves of a file that was not synced."""
+    path = tmp_path / "x.arrow"
+    write_written(path, written({""}, ["s"]))
+    data = bytearray(path.read_bytes())
+    part = slice(start % len(data), start % len(data) + 64)
+    data[part] = bytes(len(data[part]))
+    is_whole = bytes(data) == path.read_bytes()
+    path.write_bytes(data)
+    if is_whole:  # zeros were there before
+        assert len(read_written(path).receipt) == 6
+    else:
+        with pytest.raises(StagingError, match=r"x\.arrow is damaged"):
+            read_written(path)
+
+
+@pytest.mark.parametrize("size", [0, 10, 16, 500])
+def test_a_file_that_ends_early_is_named(tmp_path: Path, size: int) -> None:
     write_written(tmp_path / "x.arrow", written(set(), []))
-    (tmp_path / "x.arrow").write_bytes((tmp_path / "x.arrow").read_bytes()[:-9])
+    (tmp_path / "x.arrow").write_bytes((tmp_path / "x.arrow").read_bytes()[:size])
     with pytest.raises(StagingError, match=r"x\.arrow is damaged"):
         read_written(tmp_path / "x.arrow")
