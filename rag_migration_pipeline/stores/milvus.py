@@ -289,7 +289,9 @@ class MilvusStore(VectorStore):
         """See `VectorStore.readiness`: the states of its indexes, and whether it is loaded."""
         with self._naming(collection):
             fields = [column.name for column in self._layout(collection).vectors.values()]
-            return milvus_loading.readiness(self._connection, collection, fields)
+            return milvus_loading.readiness(
+                self._connection, collection, fields, lambda: self._reader.count(collection, None)
+            )
 
     def close(self) -> None:
         """See `VectorStore.close`; collections that were loaded for reading are released."""
