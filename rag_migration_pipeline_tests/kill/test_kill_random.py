@@ -15,7 +15,7 @@ from rag_migration_pipeline_tests.kill.worker import JOB_TIMEOUT_S, Leg, end, ev
 # Home to Chroma with more records than it holds between two writes of its index by default.
 LEGS = (Leg("edge", "chroma", 400, 200), Leg("chroma", "edge"), Leg("chroma", "milvus"))
 COUNTS = {LEGS[0]: 1_200, LEGS[1]: 30, LEGS[2]: 30}
-KILLS = 5
+KILLS = 4
 
 
 def timed_run(leg: Leg, root: Path, kill_after_s: float = JOB_TIMEOUT_S) -> tuple[int, float]:
@@ -52,7 +52,7 @@ def duration_s(prepare: Prepare, durations: dict[Leg, float], tmp_path: Path) ->
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Five seeds, or more by the scale."""
+    """Four seeds, or more by the scale."""
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", range(max(1, round(KILLS * metafunc.config.getoption("--scale")))))
 

@@ -309,7 +309,10 @@ def folders(name: str, path: str) -> StoreSettings:
     return made[name]()
 
 
-@pytest.mark.parametrize("target", ["chroma", "milvus", "qdrant folder", "qdrant edge"])
+@pytest.mark.parametrize(
+    "target",
+    ["milvus", *(pytest.param(name, marks=pytest.mark.slow) for name in ("chroma", "qdrant folder", "qdrant edge"))],
+)
 def test_real_engines_end_with_every_record(make_scene: MakeScene, tmp_path: Any, target: str) -> None:
     """From a Chroma folder: a narrowed run, then the rest; the records are those of the source."""
     scene = make_scene()

@@ -144,7 +144,9 @@ def test_a_failing_writer_leaves_what_was_there(s3: S3Server, rows: int, error: 
     ("code", "kind", "said"),
     [
         ("AccessDenied", StagingError, "access is refused"),
-        ("SlowDown", StagingUnavailableError, "does not answer in time, or asks for fewer"),
+        pytest.param(
+            "SlowDown", StagingUnavailableError, "does not answer in time, or asks for fewer", marks=pytest.mark.slow
+        ),
         ("InternalError", StagingUnavailableError, "does not answer in time, or asks for fewer"),
     ],
 )
