@@ -29,7 +29,7 @@ def qdrant_spec() -> CollectionSpec:
     return CollectionSpec(f"test_{uuid.uuid4().hex}", vectors, frozenset({IdKind.UINT64, IdKind.UUID}))
 
 
-@pytest.fixture(params=["Lite file", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(params=["Lite file", pytest.param("server", marks=[pytest.mark.server, pytest.mark.slow])])
 def milvus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MilvusStore]:
     if request.param == "server":
         server = request.getfixturevalue("milvus_server")
