@@ -23,9 +23,14 @@ MAX_RECORDS = 100
 """Records per collection; more of them are more collections."""
 
 STORES = ("memory", "chroma", "qdrant", "milvus")
+SERVER = [pytest.mark.server]
+SLOW = [*SERVER, pytest.mark.slow]
 SETS = [
     *(pytest.param("embedded_stores", store, id=f"embedded-{store}") for store in STORES),
-    *(pytest.param("server_stores", store, id=f"servers-{store}", marks=pytest.mark.server) for store in STORES),
+    *(
+        pytest.param("server_stores", store, id=f"servers-{store}", marks=marks)
+        for store, marks in (("memory", SLOW), ("chroma", SERVER), ("qdrant", SLOW), ("milvus", SERVER))
+    ),
     *(pytest.param("local_stores", store, id=f"local-{store}", marks=pytest.mark.slow) for store in STORES[:3]),
 ]
 _numbers = itertools.count(1)

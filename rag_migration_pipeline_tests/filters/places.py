@@ -107,8 +107,11 @@ def kinds_of(form: str) -> Sequence[str]:
 
 def pairs() -> list[Any]:
     """Return every form with each of its kinds, marked as server where it is one."""
-    marks = {form: pytest.mark.server if form in SERVERS else () for form in FORMS}
-    return [pytest.param(form, kind, marks=marks[form]) for form in FORMS for kind in kinds_of(form)]
+    server, slow = pytest.mark.server, pytest.mark.slow  # the server of Milvus waits 200 ms for each answer
+    marks = {form: [server] if form in SERVERS else [] for form in FORMS}
+    slower = {("milvus_server", "mixed"): [slow], ("milvus_server", "bare"): [slow]}
+    pairs = [(form, kind) for form in FORMS for kind in kinds_of(form)]
+    return [pytest.param(*pair, marks=[*marks[pair[0]], *slower.get(pair, [])]) for pair in pairs]
 
 
 def fill(store: VectorStore, maker: Maker, kind: str) -> Filled:

@@ -37,8 +37,9 @@ SERVER = pytest.mark.server
 
 
 def in_forms(*forms: str) -> pytest.MarkDecorator:
-    """Run a test in these forms of Milvus only: a proof takes a server seconds."""
-    params = [form if form == "file" else pytest.param(form, marks=SERVER) for form in forms]
+    """Run a test in these forms of Milvus only: a proof takes a server seconds; in the slow one in `make test-full`."""
+    marks = {"file": [], "slow server": [SERVER, pytest.mark.slow]}
+    params = [pytest.param(form.removeprefix("slow "), marks=marks.get(form, [SERVER])) for form in forms]
     return pytest.mark.parametrize("milvus", params, indirect=True, scope="module")
 
 
@@ -143,7 +144,7 @@ def test_fields_are_inferred_with_room_and_later_misfits_are_set_aside_by_name(
     assert {item.name for item in milvus.describe(full).spec.fields} == {"document", "_rmp_envelope", "title", "tags"}
 
 
-@in_forms("file", "server")
+@in_forms("file", "slow server")
 def test_keys_without_a_field_travel_in_the_envelope_where_there_is_no_dynamic_field(
     milvus: MilvusStore, tmp_path: Path
 ) -> None:
