@@ -249,6 +249,17 @@ def run(scene: Scene, job: str, **launch: Any) -> dg.ExecuteInProcessResult:
     return run_job(scene.definitions.resolve_job_def(f"{scene.name}__{job}"), scene.instance, resources=resources)
 
 
+def be_away_until(scene: Scene, record_id: str, *, writes: int) -> None:
+    """Let the target be away for batches with a record, until it was asked for so many writes."""
+    scene.target.poison[record_id] = AWAY
+
+    def come_back(operation: str, _collection: str | None) -> None:
+        if operation == "upsert" and scene.target.calls["upsert"] == writes:
+            scene.target.poison.clear()
+
+    scene.target.fault = come_back
+
+
 def change(scene: Scene, number: int, /, **payload: Any) -> None:
     """Give a record of the source another payload."""
     with scene.source.inner.open(create=False) as store:

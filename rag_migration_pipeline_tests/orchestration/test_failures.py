@@ -15,6 +15,7 @@ from rag_migration_pipeline_tests.orchestration.scene import (
     REFUSED,
     Bag,
     Scene,
+    be_away_until,
     failures,
     records,
     spec_of,
@@ -84,13 +85,7 @@ def test_a_store_that_comes_back_between_attempts_costs_no_range(scene: Scene) -
 
 def test_a_retry_goes_on_after_the_batches_that_were_acknowledged(make_scene: MakeScene) -> None:
     scene = make_scene(9, options={**QUICK, "range_count": 9, "page_count": 3})
-    scene.target.poison["r00006"] = AWAY
-
-    def come_back(operation: str, _collection: str | None) -> None:
-        if operation == "upsert" and scene.target.calls["upsert"] == 3:
-            scene.target.poison.clear()
-
-    scene.target.fault = come_back
+    be_away_until(scene, "r00006", writes=3)
     assert scene.migrate().success
     assert scene.target.calls["upsert"] == 4  # two acknowledged, one refused, the same one again
     assert len(scene.target_ids()) == 9

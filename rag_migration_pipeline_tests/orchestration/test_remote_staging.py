@@ -16,12 +16,12 @@ from rag_migration_pipeline.upkeep import purge_state
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
 from rag_migration_pipeline_tests.kill.vendor import differences, fill_chroma, make_records, read_chroma, read_edge
 from rag_migration_pipeline_tests.orchestration.scene import (
-    AWAY,
     COLLECTION,
     QUICK,
     REFUSED,
     Bag,
     Scene,
+    be_away_until,
     contents,
     failures,
 )
@@ -127,11 +127,7 @@ def test_a_filter_and_a_mapping_wait_there_too(make_scene: MakeScene, s3: S3Serv
 @pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
 def test_a_retried_load_goes_on_after_the_acknowledged_batches(make_scene: MakeScene, s3: S3Server, gone: bool) -> None:
     scene = make_scene(9, options={**QUICK, "range_count": 9, "page_count": 3}, staging=PLACE)
-    scene.target.poison["r00006"] = AWAY
-
-    def come_back(operation: str, _collection: str | None) -> None:
-        if operation == "upsert" and scene.target.calls["upsert"] == 3:
-            scene.target.poison.clear()
+    be_away_until(scene, "r00006", writes=3)
 
     def lose_files(operation: str, _collection: str | None) -> None:
         if (
@@ -140,7 +136,6 @@ def test_a_retried_load_goes_on_after_the_acknowledged_batches(make_scene: MakeS
             assert any("/written-" in key for key in s3.keys("files"))
             s3.empty("files")
 
-    scene.target.fault = come_back
     scene.source.fault = lose_files
     result = scene.migrate()
     assert result.success, failures(result)

@@ -8,7 +8,7 @@ import pytest
 from rag_migration_pipeline.errors import StoreRequestError
 from rag_migration_pipeline.orchestration import ops
 from rag_migration_pipeline.receipts import read_receipt
-from rag_migration_pipeline_tests.orchestration.scene import AWAY, COLLECTION, QUICK, Scene, failures, records
+from rag_migration_pipeline_tests.orchestration.scene import COLLECTION, QUICK, Scene, be_away_until, failures, records
 
 MakeScene = Callable[..., Scene]
 
@@ -53,13 +53,7 @@ def test_staged_records_are_read_once(make_scene: MakeScene, name: str) -> None:
 @pytest.mark.usefixtures("without_staged")
 def test_a_retried_load_keeps_what_it_wrote_before(make_scene: MakeScene) -> None:
     scene = make_scene(9, options={**QUICK, "range_count": 9, "page_count": 3})
-    scene.target.poison["r00006"] = AWAY
-
-    def come_back(operation: str, _collection: str | None) -> None:
-        if operation == "upsert" and scene.target.calls["upsert"] == 3:
-            scene.target.poison.clear()
-
-    scene.target.fault = come_back
+    be_away_until(scene, "r00006", writes=3)
     assert scene.migrate().success
     (path,) = scene.folder.receipts.rglob("*.arrow")
     assert read_receipt(path).counts["compared"] == 9
