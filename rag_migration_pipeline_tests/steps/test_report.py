@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rag_migration_pipeline.errors import ManifestError, ValidationError
+from rag_migration_pipeline.errors import ManifestError, StoreRequestError, ValidationError
 from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.steps.manifest import proven_keys
@@ -235,3 +235,16 @@ def test_scanning_is_left_alone_where_the_count_decides(world: World, monkeypatc
             migrate_range(context, entry.key)
         monkeypatch.setattr(MemoryStore, "iter_ids", refuse)
         assert prove_collection(context).is_proven
+
+
+def test_a_store_that_does_not_say_whether_it_is_ready_ends_no_proof(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreRequestError("you may not ask that.", todo="")
+
+    monkeypatch.setattr(MemoryStore, "readiness", refuse)
+    world.fill(records(numbered(5)))
+    _, report = world.run()
+    assert report.is_proven
+    assert report.readiness is None
