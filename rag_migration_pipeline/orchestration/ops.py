@@ -18,6 +18,7 @@ from rag_migration_pipeline.events import ignore_events
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.orchestration.checks import Proof, evaluate_range
 from rag_migration_pipeline.orchestration.declaration import MigrationDeclaration
+from rag_migration_pipeline.orchestration.evaluations import SHOWN
 from rag_migration_pipeline.orchestration.facts import (
     range_metadata,
     range_tags,
@@ -51,8 +52,6 @@ from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.validate import Findings, prove_range, validate_batches
 
 Op = dg.OpDefinition
-
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -277,7 +276,7 @@ def catch_up(
 
 def tell_pending(context: dg.OpExecutionContext, keys: Sequence[str], records: int, pending: int) -> dict[str, Any]:
     """Say, in the log and in the op's metadata, that a launch took only some of the records that were to be carried."""
-    carried, shown = records - pending, ", ".join(keys[:_SHOWN])
+    carried, shown = records - pending, ", ".join(keys[:SHOWN])
     context.log.warning(
         "%s of %s records carried; %s pending, which `only` does not take, in %d ranges: %s. These are not proven: "
         "a run without `only` carries just what is pending.",

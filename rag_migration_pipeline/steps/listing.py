@@ -4,6 +4,7 @@ Belongs here: which ids there are that a migration may take, and that two passes
 what is made of them (``steps/planning.py``, ``steps/changes.py``, ``steps/verification.py``).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,8 +145,7 @@ def _refuse_duplicates(source: VectorStore, collection: str, ids: Sequence[Recor
     count = source.count(collection, where)
     if len(distinct) == len(ids) and count == len(ids):
         return
-    seen: set[RecordId] = set()
-    twice = sorted({id_text(i) for i in ids if i in seen or seen.add(i)})  # type: ignore[func-returns-value]
+    twice = sorted(id_text(record_id) for record_id, times in Counter(ids).items() if times > 1)
     raise SourceChangedError(
         f"{source.address}, collection {collection!r} says it holds {count} records, but {len(distinct)} different ids "
         f"were found{', these more than once: ' + ', '.join(twice[:10]) if twice else ''}.",

@@ -5,7 +5,7 @@ the comparison with the records themselves (``steps/validate.py``), the proof of
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -104,8 +104,7 @@ def _compare_page(
         if digest != receipt.contents[order[position]]:
             changed[id_text(found.ids[position])] = "payload or document"
     if len(present) < len(found):
-        seen: set[RecordId] = set()
-        twice = [record_id for record_id in found.ids if record_id in seen or seen.add(record_id)]  # type: ignore[func-returns-value]
+        twice = [record_id for record_id, times in Counter(found.ids).items() if times > 1]
         changed |= dict.fromkeys(map(id_text, twice), "is there more than once")
     for name in receipt.vectors.keys() | receipt.sketches.keys() | found.vectors.keys():
         for position in _changed_vectors(context, receipt, name, order, found, vectors.get(name)):
