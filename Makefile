@@ -16,12 +16,14 @@ help: ## Show this help
 
 venv: $(VENV)/.ready ## Create .venv and install everything that the other targets need
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt docker/k8s/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade -c constraints.txt pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	@# The wheel `milvus` is a real Milvus 2.3.5 server for the tests; its dependencies are of another age.
 	$(BIN)/pip install --quiet --no-deps -c constraints.txt milvus
+	@# dagster-k8s wants an older kubernetes than chromadb brings: beside the environment, for one process of the tests.
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/k8s -r docker/k8s/requirements.txt
 	@touch $@
 
 check: lint types ## Lint and types

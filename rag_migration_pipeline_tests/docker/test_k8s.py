@@ -18,6 +18,7 @@ from dagster._serdes.config_class import class_from_code_pointer
 from rag_migration_pipeline.definitions import CONFIG_VARIABLE
 from rag_migration_pipeline.orchestration.config import read_migrations
 from rag_migration_pipeline_tests.contract.elsewhere import ROOT
+from rag_migration_pipeline_tests.docker import launcher
 
 FOLDER = ROOT / "docker" / "k8s"
 VALUES: dict[str, Any] = yaml.safe_load((FOLDER / "values.yaml").read_text())
@@ -124,33 +125,33 @@ def test_the_example_migrations_load(tmp_path: Any) -> None:
 
 
 def test_the_image_adds_pinned_packages_of_dagsters_version() -> None:
-    lines = [line for line in (FOLDER / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    pins = dict(line.split("==") for line in lines)
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
-    assert pins["dagster-k8s"] == pinned["dagster-postgres"], "the integrations of one Dagster have one version"
+    assert pins()["dagster-k8s"] == pinned["dagster-postgres"], "the integrations of one Dagster have one version"
     assert "codeServerArgs" in DEPLOYMENT
     assert DEPLOYMENT["codeServerArgs"] == ["-m", "rag_migration_pipeline.definitions"]
 
 
+@pytest.mark.skipif(
+    not launcher.FOLDER.is_dir(), reason="no dagster-k8s beside the environment: make venv puts it there"
+)
 def test_the_kubernetes_launcher_takes_its_values() -> None:
-    """Runs where dagster-k8s is installed: an environment of its own with docker/k8s/requirements.txt."""
-    dagster_k8s = pytest.importorskip(
-        "dagster_k8s", reason="dagster-k8s wants kubernetes<37, constraints.txt has 37: docker/k8s/requirements.txt"
-    )
-    from dagster_k8s.job import UserDefinedDagsterK8sConfig
-
     values = snake({key: value for key, value in launcher_values().items() if key != "runK8sConfig"})
     raw = {snake_key(key): value for key, value in launcher_values()["runK8sConfig"].items()}
     # What the chart adds by itself (_run-launcher.tpl).
     values |= {"job_namespace": "dagster", "service_account_name": "dagster", "run_k8s_config": raw}
     values |= {"dagster_home": VALUES["global"]["dagsterHome"], "instance_config_map": "dagster-instance"}
     values["postgres_password_secret"] = VALUES["global"]["postgresqlSecretName"]
-    config_type = resolve_to_config_type(dagster_k8s.K8sRunLauncher.config_type())
-    checked = validate_config(config_type, values)
-    assert checked.success, checked.errors
-    assert not validate_config(config_type, {**values, "volume_claims": []}).success
-    pod = UserDefinedDagsterK8sConfig.from_dict(raw).pod_spec_config
-    assert pod["security_context"] == {"run_as_non_root": True, "run_as_user": 10001, "fs_group": 10001}
+    answer = launcher.ask(values)
+    assert answer["errors"] == []
+    assert answer["version"] == pins()["dagster-k8s"]
+    assert answer["pod_spec"]["security_context"] == {"run_as_non_root": True, "run_as_user": 10001, "fs_group": 10001}
+    (error,) = launcher.ask({**values, "volume_claims": []})["errors"]
+    assert "volume_claims" in error
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (FOLDER / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    return dict(line.split("==") for line in lines)
 
 
 def launcher_values() -> dict[str, Any]:
