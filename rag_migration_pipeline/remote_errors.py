@@ -5,8 +5,8 @@ Belongs here: which of their errors becomes which of ours, without a secret in i
 
 The drivers share no tree of exceptions: s3fs raises `OSError` or what botocore raises, gcsfs has an `HttpError` of its
 own, adlfs passes Azure's. So an error is judged by its type and its causes': builtin types, names of classes, and the
-HTTP status that each carries. Seen with s3fs 2026.9.0 and botocore 1.43.117; Google's and Azure's are read off their
-sources and not tried.
+HTTP status that each carries. Seen with s3fs 2026.9.0 and botocore 1.43.117; of gcsfs 2026.10.1 and adlfs 2026.8.0 what
+is missing and what does not answer was seen, on emulators, and the rest is read off their sources.
 """
 
 import errno
@@ -23,6 +23,13 @@ STAGING_VARIABLE = "RAG_MIGRATE_STAGING"
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 """Protocol -> extra of this package that brings its driver. Object stores alone: what is written there is there
 completely or not at all, which a file on an FTP server is not."""
+
+ENDPOINTS = {
+    "s3": " (AWS_ENDPOINT_URL_S3 or FSSPEC_S3_ENDPOINT_URL)",
+    "gcs": " (STORAGE_EMULATOR_HOST or FSSPEC_GS_ENDPOINT_URL)",
+    "azure": " (AZURE_STORAGE_CONNECTION_STRING or FSSPEC_ABFS_ACCOUNT_HOST)",
+}
+"""Extra -> where another endpoint than the vendor's is named."""
 
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 REFUSED_STATUSES = frozenset({401, 403})
@@ -104,7 +111,7 @@ def _judged(causes: list[BaseException], name: str, *, writing: bool) -> tuple[s
     if names & UNREACHED or any(isinstance(item, ConnectionRefusedError | socket.gaierror) for item in causes):
         return (
             "nobody answers there",
-            "Check that it runs, and its endpoint (for S3: AWS_ENDPOINT_URL_S3 or FSSPEC_S3_ENDPOINT_URL).",
+            f"Check that it runs, and its endpoint{ENDPOINTS.get(EXTRAS.get(protocol, ''), '')}.",
             False,
         )
     if (

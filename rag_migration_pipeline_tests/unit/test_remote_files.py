@@ -11,6 +11,7 @@ from typing import Any
 import fsspec.config
 import numpy as np
 import pytest
+from fsspec.registry import _registry
 
 from rag_migration_pipeline.arrow import read_batches, write_batches
 from rag_migration_pipeline.errors import MigrationError, SpecError, StagingError, StagingUnavailableError
@@ -220,8 +221,13 @@ def test_missing_keys_are_told(s3: S3Server, monkeypatch: pytest.MonkeyPatch, tm
         path_of("s3://files/x").exists()
 
 
-@pytest.mark.parametrize(("url", "extra"), [("gs://files/x", "gcs"), ("abfs://files/x", "azure")])
-def test_a_missing_driver_names_its_extra(url: str, extra: str) -> None:
+@pytest.mark.parametrize(
+    ("driver", "url", "extra"),
+    [("s3fs", "s3://files/x", "s3"), ("gcsfs", "gs://files/x", "gcs"), ("adlfs", "abfs://files/x", "azure")],
+)
+def test_a_missing_driver_names_its_extra(driver: str, url: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, driver, None)
+    monkeypatch.delitem(_registry, url.partition(":")[0], raising=False)
     with pytest.raises(StagingError) as caught:
         path_of(url).exists()
     assert f"pip install 'rag_migration_pipeline[{extra}]'" in caught.value.todo
