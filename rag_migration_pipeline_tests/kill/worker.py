@@ -60,12 +60,16 @@ class Leg:
 
     Attributes:
         source: chroma, edge or milvus; so for target.
+        staging: Where staged records wait; empty for the state folder.
+        environment: Variables that the worker sets, as pairs.
     """
 
     source: str
     target: str
     range_count: int = 12
     page_count: int = 5
+    staging: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -93,7 +97,7 @@ def definitions_of(leg: Leg, root: Path) -> dg.Definitions:
     stores = {
         "source": resource_of(leg.source, root / "source"),
         "target": resource_of(leg.target, root / "target"),
-        "state": StateResource(folder=str(root / "state")),
+        "state": StateResource(folder=str(root / "state"), staging=leg.staging),
     }
     return migration_definitions([declaration_of(leg)], stores)
 
@@ -108,6 +112,7 @@ def migrate(leg: Leg, root: Path, point: str | None = None, occurrence: int = 1,
         occurrence: Which time.
         ready: Event that is set just before the job begins.
     """
+    os.environ.update(leg.environment)
     definitions = definitions_of(leg, root)
     job_name = f"{leg.name}__migrate"
     with dg.DagsterInstance.from_config(str(root / "home")) as instance, _killing(point, occurrence):

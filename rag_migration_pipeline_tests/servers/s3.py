@@ -121,15 +121,20 @@ class S3Server:
         return [item["Key"] for item in self.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
 
 
-def use(server_url: str, monkeypatch: pytest.MonkeyPatch, secret: str = SECRET) -> None:
-    """Let drivers of this process find a server, as a deployment's environment would."""
-    for name, value in {
+def environment(server_url: str, secret: str = SECRET) -> dict[str, str]:
+    """Return the variables by which drivers find a server, as a deployment's environment would have them."""
+    return {
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL_S3": server_url,
         "AWS_MAX_ATTEMPTS": "1",  # of botocore; s3fs tries five times by itself
         "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
+    }
+
+
+def use(server_url: str, monkeypatch: pytest.MonkeyPatch, secret: str = SECRET) -> None:
+    """Let drivers of this process find a server."""
+    for name, value in environment(server_url, secret).items():
         monkeypatch.setenv(name, value)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
