@@ -121,14 +121,19 @@ def sketch_vectors(column: DenseColumn | MultiColumn) -> npt.NDArray[np.float64]
     A fixed projection of the vector at length 1, and its length; zero vectors give zeros. An absent vector gives NaN.
     A multi-vector is sketched as the long vector that its vectors make one after the other, each at length 1.
     """
-    if isinstance(column, DenseColumn):
-        unit = unit_rows(column.values) @ _projection(column.values.shape[1])
-        lengths = np.linalg.norm(column.values.astype(np.float64), axis=1, keepdims=True)
-        sketches: npt.NDArray[np.float64] = np.hstack([unit, lengths])
-    else:
-        sketches = _sketch_multi(column)
+    sketches = _sketch_dense(column.values) if isinstance(column, DenseColumn) else _sketch_multi(column)
     sketches[~presence(column)] = np.nan
     return sketches
+
+
+def _sketch_dense(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Sketch dense vectors: projected as they are and divided by their lengths then, which is eight numbers each."""
+    wide = values.astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+    with np.errstate(invalid="ignore"):
+        parts = wide @ _projection(values.shape[1])
+        unit = np.divide(parts, lengths, out=np.zeros_like(parts), where=lengths != 0)
+    return np.hstack([unit, lengths])
 
 
 def _sketch_multi(column: MultiColumn) -> npt.NDArray[np.float64]:

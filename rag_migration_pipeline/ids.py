@@ -19,9 +19,10 @@ import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
-from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, UINT64_MAX, IdKind, RecordId, id_text
+from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, UINT64_MAX, IdKind, RecordId, id_text, parse_uuid
 
 NAMESPACE = uuid.UUID("8f6b1f0e-6f0c-5d0e-9a52-3b7c1d2e4f60")
 """Namespace of every uuid5 that this project derives; published, never to change."""
@@ -54,6 +55,8 @@ class IdRule:
         """
         if self.namespace is not None:
             record_id = derived_uuid(record_id, self.namespace)
+        if isinstance(record_id, str) and self._has_uuids_alone:
+            return parse_uuid(record_id) if _CANONICAL_UUID.fullmatch(record_id) else derived_uuid(record_id)
         if self._is_held(record_id):
             return record_id
         if IdKind.STRING in self.kinds:
@@ -61,14 +64,17 @@ class IdRule:
                 if self._fits(text):
                     return text
         if IdKind.UUID in self.kinds:
-            if isinstance(record_id, str) and _CANONICAL_UUID.fullmatch(record_id):
-                return uuid.UUID(record_id)
             return derived_uuid(record_id)
         raise SchemaCompatibilityError(
             f"id {id_text(record_id)[:80]!r} does not fit a collection whose ids are {', '.join(sorted(self.kinds))}"
             f"{f' of at most {self.max_length_bytes} bytes' if self.max_length_bytes else ''}.",
             todo="Choose a target collection with string ids, or let the migration create one.",
         )
+
+    @cached_property
+    def _has_uuids_alone(self) -> bool:
+        """Whether a string becomes a UUID."""
+        return IdKind.UUID in self.kinds and IdKind.STRING not in self.kinds
 
     def _is_held(self, record_id: RecordId) -> bool:
         if isinstance(record_id, str):

@@ -149,12 +149,15 @@ def draft_manifest(
         present = {record_id for page in target.iter_ids(migration.target_collection) for record_id in page}
     ours, known = _told_apart(state, previous, present)
     ids: Sequence[RecordId] = [] if plan.refused_ids else listing.originals
-    suspects = {record_id for pair in find_collisions(ids, rule) for record_id in pair[:2]}
-    if migration.options.conflict is Conflict.FAIL:
+    natives = {rule.native(record_id) for record_id in ids}
+    suspects: set[RecordId] = set()
+    if len(natives) < len(ids):
+        suspects |= {record_id for pair in find_collisions(ids, rule) for record_id in pair[:2]}
+    if migration.options.conflict is Conflict.FAIL and not natives.isdisjoint(known):
         suspects |= {record_id for record_id in ids if rule.native(record_id) in known}
     if suspects and migration.options.filter is not None and not listing.has_new_ids:
         ids = without_untaken(migration, source, plan.source_layout, (listing.ids, listing.originals), suspects)
-    natives = {rule.native(record_id) for record_id in ids}
+        natives = {rule.native(record_id) for record_id in ids}
     if suspects:
         refusals += _refusals(lambda: refuse_collisions(ids, rule))
     refusals += _refusals(lambda: refuse_conflicts(natives, known, migration.options.conflict, migration))

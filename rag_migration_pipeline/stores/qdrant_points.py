@@ -26,6 +26,7 @@ from rag_migration_pipeline.records import (
     VectorColumn,
     VectorKind,
     VectorSpec,
+    parse_uuid,
 )
 from rag_migration_pipeline.vectors import column_of, element_type
 
@@ -57,7 +58,7 @@ def id_fields(record_id: RecordId) -> dict[str, Any]:
 def id_of(message: Any) -> RecordId:
     """Return the id that a ``PointId`` holds."""
     if message.WhichOneof("point_id_options") == "uuid":
-        return uuid.UUID(message.uuid)
+        return parse_uuid(message.uuid)
     number: int = message.num
     return number
 

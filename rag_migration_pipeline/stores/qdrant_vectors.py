@@ -27,6 +27,7 @@ from rag_migration_pipeline.records import (
     SparseColumn,
     VectorColumn,
     VectorKind,
+    parse_uuid,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities
 from rag_migration_pipeline.vectors import all_entries, all_vectors, column_of, with_vectors
@@ -34,7 +35,7 @@ from rag_migration_pipeline.vectors import all_entries, all_vectors, column_of, 
 
 def id_from_json(value: Any) -> RecordId:
     """Return an id from its JSON form: a number or a UUID's text."""
-    return value if isinstance(value, int | uuid.UUID) else uuid.UUID(str(value))
+    return value if isinstance(value, int | uuid.UUID) else parse_uuid(str(value))
 
 
 def in_float32(batch: RecordBatch, spec: CollectionSpec, capabilities: Capabilities) -> RecordBatch:

@@ -1,6 +1,8 @@
 """Ids become other ids by one frozen rule, one to one, and collisions are found."""
 
+import copy
 import json
+import pickle
 import uuid
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.ids import NAMESPACE, IdRule, derived_uuid, find_collisions
-from rag_migration_pipeline.records import IdKind, RecordId, id_from_text, id_text
+from rag_migration_pipeline.records import IdKind, RecordId, id_from_text, id_text, parse_uuid
 from rag_migration_pipeline_tests.contract.samples import EDGE_INTEGER_IDS, HOSTILE_STRING_IDS
 
 STRINGS = IdRule(frozenset({IdKind.STRING}), has_empty=False)
@@ -82,6 +84,24 @@ def test_the_kinds_that_a_target_holds_pass_as_they_are(record_id: RecordId) -> 
 )
 def test_ids_that_meet_are_found(found: list[RecordId], rule: IdRule, native: RecordId) -> None:
     assert find_collisions([*found, "other"], rule) == [(found[0], found[1], native)]
+
+
+_SPELLINGS = st.sampled_from([str, lambda u: u.hex, lambda u: u.urn, lambda u: f"{{{u}}}", lambda u: str(u).upper()])
+_ALMOST = st.text("0123456789abcdefABCDEF-_ {}+x\u0663", min_size=30, max_size=40)
+
+
+@given(text=st.builds(lambda spell, value: spell(value), _SPELLINGS, st.uuids()) | _ALMOST | st.text(max_size=40))
+def test_a_parsed_uuid_is_the_standard_librarys(text: str) -> None:
+    try:
+        expected = uuid.UUID(text)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"hexadecimal|int\(\)"):
+            parse_uuid(text)
+        return
+    found = parse_uuid(text)
+    assert (found, hash(found), str(found)) == (expected, hash(expected), str(expected))
+    assert pickle.loads(pickle.dumps(found)) == copy.deepcopy(found) == expected
+    assert found.is_safe is expected.is_safe
 
 
 def test_007_and_7_and_uuid_spellings_stay_apart() -> None:
