@@ -127,13 +127,26 @@ def sketch_vectors(column: DenseColumn | MultiColumn) -> npt.NDArray[np.float64]
 
 
 def _sketch_dense(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Sketch dense vectors: projected as they are and divided by their lengths then, which is eight numbers each."""
-    wide = values.astype(np.float64)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+    """Sketch dense vectors: projected as they are and divided by their lengths then, which is eight numbers each.
+
+    In parts so small that OpenBLAS multiplies each in this thread: its others wait for their next part in a loop, and
+    take the time of the threads that read and write.
+    """
+    projection = _projection(values.shape[1])
+    sketches = np.empty((len(values), SKETCH_WIDTH))
+    step = max(1, _SINGLE_THREADED // max(1, projection.size))
     with np.errstate(invalid="ignore"):
-        parts = wide @ _projection(values.shape[1])
-        unit = np.divide(parts, lengths, out=np.zeros_like(parts), where=lengths != 0)
-    return np.hstack([unit, lengths])
+        for start in range(0, len(values), step):
+            wide = values[start : start + step].astype(np.float64)
+            part = sketches[start : start + step]
+            part[:, -1] = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+            lengths = part[:, -1:]
+            part[:, :-1] = np.divide(wide @ projection, lengths, out=np.zeros_like(part[:, :-1]), where=lengths != 0)
+    return sketches
+
+
+_SINGLE_THREADED = 1 << 18
+"""So many multiplications of a matrix product OpenBLAS does not divide among threads (interface/gemm.c: 4 * 65,536)."""
 
 
 def _sketch_multi(column: MultiColumn) -> npt.NDArray[np.float64]:
@@ -142,11 +155,12 @@ def _sketch_multi(column: MultiColumn) -> npt.NDArray[np.float64]:
     count = len(column.values)
     if not len(owners):
         return np.zeros((count, SKETCH_WIDTH))
-    lengths = np.linalg.norm(values.astype(np.float64), axis=1)
+    single = _sketch_dense(values)
+    lengths = single[:, -1]
     sizes = np.bincount(owners, minlength=count)
     places = np.arange(len(owners)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     weights = _weights(1 << int(sizes.max()).bit_length())[places] / np.sqrt(sizes[owners])[:, None]
-    parts = unit_rows(values) @ _projection(values.shape[1]) * weights
+    parts = single[:, :-1] * weights
     sketches = np.zeros((count, SKETCH_WIDTH))
     np.add.at(sketches[:, :-1], owners, parts)
     sketches[:, -1] = np.sqrt(np.bincount(owners, lengths**2, minlength=count))
