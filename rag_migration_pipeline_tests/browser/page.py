@@ -18,6 +18,8 @@ WINDOW = {"width": 1400, "height": 900}
 DEADLINE_MS = 180_000.0
 """The daemon looks for backfills every 30 seconds, and a run needs some to start; more on a busy machine."""
 QUICK_MS = 60_000.0
+_CELLS = "rows => rows.map(row => [...row.querySelectorAll('td, [role=cell]')].map(cell => cell.innerText.trim()))"
+"""What rows hold, all at one moment: the page draws them anew whenever it hears of something."""
 SHOTS = "RAG_TEST_SCREENSHOTS"
 """Environment variable of the folder where screenshots go; without it none are made."""
 
@@ -91,8 +93,9 @@ class DagsterPage:
 
     def partitions(self) -> list[str]:
         """Return the keys on the partitions page, from top to bottom."""
-        found = [row.get_attribute("title") or "" for row in self._entries(re.compile(r"^[0-9a-f]{6}_\d{6}")).all()]
-        return [key for key in found if key]
+        rows = self._entries(re.compile(r"^[0-9a-f]{6}_\d{6}"))
+        found: list[str] = rows.evaluate_all("rows => rows.map(row => row.title)")
+        return found
 
     def select_partition(self, key: str) -> dict[str, str]:
         """Click a partition, and return what the page says of it: name -> text."""
@@ -105,8 +108,7 @@ class DagsterPage:
         """Return the rows of metadata on the page, as soon as one of this name is among them: name -> value."""
         expect(self._row(wanted)).to_be_visible(timeout=QUICK_MS)
         found = {}
-        for row in self.page.get_by_role("row").all():
-            cells = [cell.inner_text().strip() for cell in row.get_by_role("cell").all()]
+        for cells in self.page.get_by_role("row").evaluate_all(_CELLS):
             if len(cells) >= 2:
                 found[cells[0]] = cells[-1] or cells[1]
         return found
