@@ -114,6 +114,18 @@ class BothSidesChanged:
 
 
 @dataclass(frozen=True)
+class RecordsGone:
+    """Planned records are gone from the source before they were carried; the plan goes on without them.
+
+    Attributes:
+        ids: As the source names them.
+    """
+
+    migration: str
+    ids: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True)
 class RequestRepeated:
     """A request failed for a reason that may pass, and is tried again.
 
@@ -157,6 +169,7 @@ Event = (
     | RecordsRejected
     | RecordsSkipped
     | BothSidesChanged
+    | RecordsGone
     | RequestRepeated
     | RangeStarted
     | RangeFailed

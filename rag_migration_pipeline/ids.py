@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
-from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, UINT64_MAX, IdKind, RecordId, id_text, parse_uuid
+from rag_migration_pipeline.records import INT64_MAX, INT64_MIN, UINT64_MAX, IdKind, RecordId, id_text
+from rag_migration_pipeline.uuids import parse_uuid
 
 NAMESPACE = uuid.UUID("8f6b1f0e-6f0c-5d0e-9a52-3b7c1d2e4f60")
 """Namespace of every uuid5 that this project derives; published, never to change."""

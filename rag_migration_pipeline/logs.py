@@ -29,6 +29,7 @@ from rag_migration_pipeline.events import (
     RangeFailed,
     RangeProven,
     RangeStarted,
+    RecordsGone,
     RecordsRejected,
     RecordsSkipped,
     RequestRepeated,
@@ -149,6 +150,12 @@ def logging_to_stderr(form: LogForm, level: str, secrets: Secrets) -> Iterator[N
         logger.propagate = before[1]
 
 
+_OF_THE_SOURCE: dict[type, str] = {
+    BothSidesChanged: "changed in the source and in the target; what the source has is written",
+    RecordsGone: "are gone from the source since they were planned, and left out",
+}
+
+
 def _said(event: Event) -> tuple[int, str]:
     match event:
         case ManifestMade():
@@ -169,8 +176,8 @@ def _said(event: Event) -> tuple[int, str]:
             return logging.WARNING, f"range {event.range_key}: {len(event.rejections)} records set aside"
         case RecordsSkipped():
             return logging.INFO, f"range {event.range_key}: {len(event.ids)} records skipped"
-        case BothSidesChanged():
-            said = "changed in the source and in the target; what the source has is written"
+        case BothSidesChanged() | RecordsGone():
+            said = _OF_THE_SOURCE[type(event)]
             return logging.WARNING, f"{len(event.ids)} records {said}: {', '.join(map(id_text, event.ids[:10]))}"
         case FieldsDeprecated():
             return logging.WARNING, f"range {event.range_key}: deprecated fields: {', '.join(event.fields)}"
@@ -185,6 +192,6 @@ def _facts(event: Event) -> dict[str, Any]:
         facts["rejections"] = [
             {"id": id_text(item.record_id), "stage": item.stage, "reason": item.reason} for item in event.rejections
         ]
-    if isinstance(event, RecordsSkipped | BothSidesChanged):
+    if isinstance(event, RecordsSkipped | BothSidesChanged | RecordsGone):
         facts["ids"] = [id_text(item) for item in event.ids]
     return facts

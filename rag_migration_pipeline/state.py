@@ -10,6 +10,7 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               sightings/<plan>/<range key>.arrow   its records as the source held them, in digests
                               quarantine/<plan>/<range key>.arrow  records that the range set aside (quarantine.py)
                               pending/<plan>/<range key>.arrow     what of a proven range is to be done again
+                              gone/<plan>/<range key>.json         records that it was to carry and did not find
                               repairs/<plan>/<range key>.arrow     repaired records that stand for those of the source
                               journal/<plan>/<range key>.jsonl     ids about to be written (steps/journal.py)
                               overwritten/<number>.arrow           pre-images (steps/pre_images.py)
@@ -125,9 +126,14 @@ class StateFolder:
         """What the records of a proven range looked like in the source."""
         return self.root / "sightings" / range_key.partition("_")[0] / f"{range_key}.arrow"
 
+    @property
+    def all_pending(self) -> Path:
+        """The folder of all that is pending."""
+        return self.root / "pending"
+
     def pending(self, range_key: str) -> Path:
         """What of a range is to be done again although it has a receipt."""
-        return self.root / "pending" / range_key.partition("_")[0] / f"{range_key}.arrow"
+        return self.all_pending / range_key.partition("_")[0] / f"{range_key}.arrow"
 
     @property
     def receipts(self) -> Path:
@@ -142,6 +148,15 @@ class StateFolder:
     def journal(self, range_key: str) -> Path:
         """The ids that a range was about to write."""
         return self.journals / range_key.partition("_")[0] / f"{range_key}.jsonl"
+
+    @property
+    def all_gone(self) -> Path:
+        """The folder of all records that ranges did not find."""
+        return self.root / "gone"
+
+    def gone(self, range_key: str) -> Path:
+        """The records that a range was to carry and did not find."""
+        return self.all_gone / range_key.partition("_")[0] / f"{range_key}.json"
 
     def repairs(self, range_key: str) -> Path:
         """The repaired records that stand for records of the range's source."""
@@ -172,7 +187,7 @@ class StateFolder:
     def remove_other_plans(self, plan_digest: str, generation: int) -> None:
         """Remove receipts, ids and staged files of other plans of the same migration; quiet where there are none."""
         kept = (plan_digest, EARLIER)
-        for folder in ("receipts", "sightings", "pending", "quarantine", "repairs", "journal"):
+        for folder in ("receipts", "sightings", "pending", "gone", "quarantine", "repairs", "journal"):
             for path in (self.root / folder).glob("*"):
                 if path.name.partition("_")[0] not in kept:
                     shutil.rmtree(path, ignore_errors=True)

@@ -19,6 +19,7 @@ from rag_migration_pipeline.events import (
     FieldsDeprecated,
     ManifestMade,
     RangeProven,
+    RecordsGone,
     RecordsRejected,
     RecordsSkipped,
     publish,
@@ -107,6 +108,9 @@ def _emit(log: Any, event: Event) -> None:
     elif isinstance(event, BothSidesChanged):
         shown = ", ".join(map(id_text, event.ids[:100]))
         log.warning("%d records changed on both sides; the source's are written: %s", len(event.ids), shown)
+    elif isinstance(event, RecordsGone):
+        shown = ", ".join(map(id_text, event.ids[:100]))
+        log.warning("%d planned records are gone from the source, and left out: %s", len(event.ids), shown)
     elif isinstance(event, RecordsSkipped):
         log.info("%d records stay as the target had them", len(event.ids))
     elif isinstance(event, RangeProven | ManifestMade):

@@ -23,6 +23,7 @@ from rag_migration_pipeline.state import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.launching import HeldBack, left_pending
+from rag_migration_pipeline.steps.leaving_out import noting_gone
 from rag_migration_pipeline.steps.range import transformed
 from rag_migration_pipeline.steps.task import open_task
 from rag_migration_pipeline.steps.transform import transform_batch, warning
@@ -84,7 +85,8 @@ def stage_extract(context: MigrationContext, key: str) -> StagedRange:
         for of_the_last_extract in (_selection(context, key), _mapped(context, key)):
             of_the_last_extract.unlink(missing_ok=True)
     token = uuid.uuid4().hex
-    records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs, held))
+    with noting_gone(context.state, key):
+        records = write_batches(path, extract_batches(context, task.record_range, watch, task.repairs, held))
     write_sightings(_sightings(context, key), watch.sightings(), token)
     left = left_pending(context, task, held)
     if left:

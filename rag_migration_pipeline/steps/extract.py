@@ -57,7 +57,8 @@ def extract_batches(
         raise SourceChangedError(
             f"{len(gone)} of {record_range.count} records of range {record_range.key} are gone from "
             f"{context.source.address}, collection {name!r}, since the manifest was made: {', '.join(gone[:10])}.",
-            todo="Remove the migration's state folder to plan again without them.",
+            todo="Bring them back, or run the migration again (rag-migrate --resume, or a job of Dagster): what is gone"
+            " then as well is left out.",
             ids=gone,
         )
 

@@ -81,6 +81,11 @@ def noted_ids(state: StateFolder) -> set[RecordId]:
     return {record_id for path in state.journals.glob("*/*.jsonl") for record_id in _read(path)}
 
 
+def ids_noted_in(state: StateFolder, range_key: str) -> set[RecordId]:
+    """Return the ids that a range was about to write and of which its receipt does not say so."""
+    return _read(state.journal(range_key))
+
+
 def settle_generations(state: StateFolder, plan_digest: str) -> None:
     """Note, before receipts and journals of other plans go, which of their ids no receipt of this plan claims."""
     receipts = {path: path.parent.name == plan_digest for path in state.receipts.glob("*/*.arrow")}

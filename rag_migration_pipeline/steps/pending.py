@@ -7,8 +7,8 @@ An Arrow file per range, beside its receipt: a row per id, with what is to be do
 it: carry the record once more), ``changed`` (likewise; the source has another record now, so that a repair of the old
 one no longer counts), ``gone`` (likewise: the source no longer has it), ``delete`` (id as the target names it: take it
 away), ``stale`` (likewise: take it away if what it was written for is not written under it any more), ``mark``
-(likewise: mark it as of a record that is gone). The schema's metadata name the generation; a file of another one says
-nothing.
+(likewise: mark it as of a record that is gone). The schema's metadata name the generation, or two of them; a file of
+another one says nothing.
 """
 
 from collections.abc import Sequence
@@ -53,8 +53,17 @@ class Pending:
 NAMES = ("load", "changed", "gone", "delete", "stale", "mark")
 
 
-def write_pending(state: StateFolder, range_key: str, generation: int, pending: Pending) -> None:
+def write_pending(
+    state: StateFolder, range_key: str, generation: int, pending: Pending, *, also: int | None = None
+) -> None:
     """Say what of a range is to be done again; from then on it does not count as proven.
+
+    Args:
+        state: The migration's state.
+        range_key: The range.
+        generation: In which.
+        pending: What is to be done.
+        also: Another generation in which it is, until the manifest of the first is there.
 
     Raises:
         StagingError: The disk is full, or the folder cannot be written.
@@ -62,7 +71,8 @@ def write_pending(state: StateFolder, range_key: str, generation: int, pending: 
     rows = [(id_text(record_id), name) for name in NAMES for record_id in getattr(pending, name)]
     table = pa.table({"id": text_array(text for text, _ in rows), "what": pa.array([what for _, what in rows])})
     table = table.cast(table.schema.set(1, pa.field("what", pa.string())))
-    table = table.replace_schema_metadata({_GENERATION: str(generation).encode()})
+    generations = [generation] if also is None else [generation, also]
+    table = table.replace_schema_metadata({_GENERATION: ",".join(map(str, generations)).encode()})
 
     def write(temporary: Path) -> None:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -81,7 +91,7 @@ def is_pending(path: Path, generation: int) -> bool:
         return False
     with reading_errors(path), pa.memory_map(str(path)) as source:
         metadata = pa.ipc.open_file(source).schema.metadata or {}
-    return bool(metadata.get(_GENERATION) == str(generation).encode())
+    return str(generation).encode() in metadata.get(_GENERATION, b"").split(b",")
 
 
 def read_pending(state: StateFolder, range_key: str, generation: int) -> Pending | None:
@@ -99,6 +109,17 @@ def read_pending(state: StateFolder, range_key: str, generation: int) -> Pending
     for text, what in zip(texts_of(table["id"]), table["what"].to_pylist(), strict=True):
         found[what].append(id_from_text(text or ""))
     return Pending(**found)
+
+
+def forget_pending(state: StateFolder) -> None:
+    """Remove all that is pending: what a planning that was cut short said of a generation that never came.
+
+    Raises:
+        StagingError: The folder cannot be written.
+    """
+    for path in state.all_pending.glob("*/*.arrow"):
+        with staging_errors(path):
+            path.unlink(missing_ok=True)
 
 
 def settle_pending(state: StateFolder, range_key: str) -> None:

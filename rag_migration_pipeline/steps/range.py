@@ -17,6 +17,7 @@ from rag_migration_pipeline.sightings import Watch
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.filter import filter_batches
+from rag_migration_pipeline.steps.leaving_out import noting_gone
 from rag_migration_pipeline.steps.load import FailedBatch, OnFailure, load_batches
 from rag_migration_pipeline.steps.set_aside import RangeQuarantine, refuse_rejections, stored_rejections
 from rag_migration_pipeline.steps.task import RangeTask, open_task
@@ -86,7 +87,7 @@ def _extracted(
     batches = extract_batches(context, task.record_range, watch, task.repairs)
     if options.prefetch_bytes:
         batches = prefetched(batches, RecordBatch.size_bytes, options.prefetch_bytes)
-    with closing(batches):
+    with noting_gone(context.state, task.key), closing(batches):
         for batch in batches:
             if options.before_batch is not None:
                 options.before_batch()

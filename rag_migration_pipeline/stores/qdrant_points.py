@@ -26,8 +26,8 @@ from rag_migration_pipeline.records import (
     VectorColumn,
     VectorKind,
     VectorSpec,
-    parse_uuid,
 )
+from rag_migration_pipeline.uuids import parse_uuid
 from rag_migration_pipeline.vectors import column_of, element_type
 
 _FLOAT = np.dtype("<f4")  # the wire's byte order

@@ -27,9 +27,9 @@ from rag_migration_pipeline.records import (
     SparseColumn,
     VectorColumn,
     VectorKind,
-    parse_uuid,
 )
 from rag_migration_pipeline.stores.capabilities import Capabilities
+from rag_migration_pipeline.uuids import parse_uuid
 from rag_migration_pipeline.vectors import all_entries, all_vectors, column_of, with_vectors
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.ids import NAMESPACE, IdRule, derived_uuid, find_collisions
-from rag_migration_pipeline.records import IdKind, RecordId, id_from_text, id_text, parse_uuid
+from rag_migration_pipeline.records import IdKind, RecordId, id_from_text, id_text
+from rag_migration_pipeline.uuids import parse_uuid
 from rag_migration_pipeline_tests.contract.samples import EDGE_INTEGER_IDS, HOSTILE_STRING_IDS
 
 STRINGS = IdRule(frozenset({IdKind.STRING}), has_empty=False)

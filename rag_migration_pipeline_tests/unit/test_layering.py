@@ -12,7 +12,19 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 
 GROUND = frozenset(
-    {"__init__", "errors", "records", "vectors", "batching", "locks", "payloads", "locators", "state", "events"}
+    {
+        "__init__",
+        "errors",
+        "records",
+        "vectors",
+        "batching",
+        "locks",
+        "payloads",
+        "locators",
+        "state",
+        "events",
+        "uuids",
+    }
     | {"names", "problems", "retries", "prefetching", "collector", "config_files", "remote_files", "remote_errors"}
     | {"filters"}  # adapters translate filters
 )
