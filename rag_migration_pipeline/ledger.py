@@ -108,6 +108,23 @@ class LedgerContents:
     ranges: dict[str, RangeRecord] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was written."""
+        return (datetime.now(UTC) - _time(self.updated_at)).total_seconds()
+
+    @property
+    def has_living_holder(self) -> bool:
+        """Whether its holder lives: on this host its process, elsewhere by the age of what it wrote."""
+        if self.holder is None:
+            return False
+        if self.holder.get("host") != socket.gethostname():
+            return self.age_s < STALE_AFTER_S
+        import psutil
+
+        pid = self.holder.get("pid")
+        return isinstance(pid, int) and psutil.pid_exists(pid)
+
 
 class Ledger(Protocol):
     """Where a run notes how far it is; one process at a time writes, with several threads."""
@@ -195,7 +212,7 @@ class JsonLedger:
         if before.state is not RunState.RUNNING or before.holder is None:
             return
         # On this host the lock of the state folder has said already that nobody runs.
-        age_s = (datetime.now(UTC) - _time(before.updated_at)).total_seconds()
+        age_s = before.age_s
         if before.holder.get("host") != socket.gethostname() and age_s < STALE_AFTER_S:
             raise MigrationLockedError(
                 f"the migration is run by process {before.holder.get('pid')} on {before.holder.get('host')} since "

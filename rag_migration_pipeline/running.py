@@ -41,6 +41,7 @@ def run_migration(
     on_progress: OnProgress | None = None,
     sink: EventSink = ignore_events,
     stop: StopRequest | None = None,
+    is_command: bool = False,
 ) -> MigrationResult:
     """Run a migration, dry or not, and return what it did; see `migrator.VectorStoreMigrator.migrate` for errors.
 
@@ -50,6 +51,7 @@ def run_migration(
         on_progress: Called after every batch and at the end, by one thread at a time.
         sink: Takes all events, from several threads.
         stop: Lets somebody stop it; SIGINT and SIGTERM do, in the main thread.
+        is_command: Whether the process is there for this alone, so that a second signal may end it at once.
     """
     asked, started_at, log = stop or StopRequest(), datetime.now(UTC), RunLog(migration.name)
 
@@ -57,7 +59,7 @@ def run_migration(
         log.take(event)
         sink(event)
 
-    with stopping_on_signals(asked):
+    with stopping_on_signals(asked, at_once=is_command):
         if migration.options.dry_run:
             return _rehearse(migration, state_dir, asked, on_progress, take)
         outcome = Engine(migration, state_dir, sink=take, on_progress=on_progress, stop=asked).run()

@@ -355,8 +355,8 @@ def staging_errors(path: AnyPath) -> Iterator[None]:
     except OSError as error:
         raise StagingError(
             f"cannot write or read {path}: {error.strerror or error}.",
-            todo="Free space or choose another state folder (RAG_MIGRATE_STATE_DIR), then run again: "
-            "finished ranges are kept.",
+            todo="Free space or let it be written, or choose another state folder (RAG_MIGRATE_STATE_DIR); then run "
+            "again: finished ranges are kept.",
             path=str(path),
         ) from error
 

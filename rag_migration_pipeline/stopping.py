@@ -48,10 +48,15 @@ class StopRequest:
 
 
 @contextmanager
-def stopping_on_signals(stop: StopRequest) -> Iterator[None]:
+def stopping_on_signals(stop: StopRequest, *, at_once: bool = False) -> Iterator[None]:
     """Let SIGINT and SIGTERM request a stop until the block ends; the second one of a kind does what it always does.
 
     Only the main thread of a process may set handlers, and a program's own handlers stay: there nothing changes.
+
+    Args:
+        stop: The request.
+        at_once: Whether the second one ends the process, whatever its threads wait for; else a second SIGINT raises
+            `KeyboardInterrupt`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -61,7 +66,7 @@ def stopping_on_signals(stop: StopRequest) -> Iterator[None]:
 
     def handle(number: int, _frame: object) -> None:
         heard.put(signal.Signals(number).name)
-        signal.signal(number, before[number])
+        signal.signal(number, signal.SIG_DFL if at_once else before[number])
 
     def listen() -> None:
         while (name := heard.get()) is not None:

@@ -11,12 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rag_migration_pipeline.errors import ManifestError, MigrationError, MigrationLockedError, SpecError
+from rag_migration_pipeline.errors import ManifestError, MigrationError, MigrationLockedError, SpecError, StagingError
 from rag_migration_pipeline.ledger import JsonLedger, LedgerContents, RunState
 from rag_migration_pipeline.locators import mask_url
 from rag_migration_pipeline.services import store_at
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, staging_errors, state_folder
+from rag_migration_pipeline.steps.manifest import open_manifest
+from rag_migration_pipeline.steps.planning import is_finished
 
 PACKAGES = {
     "chroma": ("chromadb",),
@@ -94,13 +96,14 @@ def _status(contents: LedgerContents, path: Path) -> MigrationStatus:
     states = [item.state for item in ranges]
     seconds = sum(item.duration_s for item in ranges if item.state is RunState.DONE)
     written = sum(item.written for item in ranges if item.state is RunState.DONE)
+    is_lost = contents.state is RunState.RUNNING and not contents.has_living_holder
     done, failed = states.count(RunState.DONE), states.count(RunState.FAILED)
     return MigrationStatus(
         name=contents.head.migration,
         identity=contents.head.identity,
         source=contents.head.source,
         target=contents.head.target,
-        state=str(contents.state),
+        state=str(RunState.INTERRUPTED if is_lost else contents.state),
         ranges=len(states),
         done=done,
         failed=failed,
@@ -111,21 +114,28 @@ def _status(contents: LedgerContents, path: Path) -> MigrationStatus:
         records_per_s=round(written / seconds, 1) if seconds else 0.0,
         updated_at=contents.updated_at,
         errors=tuple(item.errors[-1] for item in ranges if item.state is RunState.FAILED and item.errors),
-        holder=contents.holder,
+        holder=None if is_lost else contents.holder,
         ledger=str(path),
     )
 
 
-def purge_state(migration: Migration, state_dir: Path) -> Path:
+def purge_state(migration: Migration, state_dir: Path, *, force: bool = False) -> Path:
     """Remove the state of a migration; its target stays.
 
+    Args:
+        migration: The migration.
+        state_dir: Folder of all migrations' state.
+        force: Also that of one that is not finished, which can then neither be resumed nor rolled back.
+
     Raises:
-        ManifestError: There is none.
+        ManifestError: There is none, or the migration is not finished.
         MigrationLockedError: A run works on it.
     """
     folder = state_folder(state_dir, migration.identity)
     if not folder.root.exists():
         raise ManifestError(f"there is no state of migration {migration.name!r} in {state_dir}.")
+    if not force:
+        _refuse_unfinished(migration, folder)
     _remove(folder)
     checkpoint = migration.options.checkpoint_file
     if checkpoint is not None:
@@ -149,6 +159,19 @@ def purge_completed(state_dir: Path, age: timedelta, now: datetime | None = None
             continue
         removed.append(path.parent)
     return removed
+
+
+def _refuse_unfinished(migration: Migration, folder: StateFolder) -> None:
+    try:
+        if not folder.manifest.exists() or is_finished(folder, open_manifest(folder, migration)):
+            return
+        what = f"migration {migration.name!r} is not finished"
+    except (ManifestError, StagingError) as error:
+        what = f"whether migration {migration.name!r} is finished cannot be told: {error.what}"
+    raise ManifestError(
+        f"{what}; without its state in {folder.root} it can neither be resumed nor rolled back.",
+        todo="Finish it with --resume, or undo it with rollback; else purge it with --force.",
+    )
 
 
 def _remove(folder: StateFolder) -> None:

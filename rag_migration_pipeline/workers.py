@@ -78,6 +78,9 @@ def run_in_threads(
                 raise result
             else:
                 yield result
+    except KeyboardInterrupt:
+        threads.clear()  # a second Ctrl-C: they may be waiting for a store that does not answer
+        raise
     finally:
         waiting.clear()
         if running:

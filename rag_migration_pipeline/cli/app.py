@@ -199,11 +199,12 @@ def purge(
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="AGE", help="All completed migrations of that age: 30d, 12h.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also that of one that is not finished.")] = False,
 ) -> None:
     """Remove the state of a completed migration; its target stays. The next incremental run starts afresh."""
     from rag_migration_pipeline.cli.commands import purge as run
 
-    run(request, older_than=older_than)
+    run(request, older_than=older_than, force=force)
 
 
 @app.command("stores")

@@ -52,7 +52,7 @@ def _migrate_one(run: Session, item: Asked, *, purge: bool) -> tuple[dict[str, A
     """Run one migration; an error of one of several is kept, and the others go on, but not after an interruption."""
     try:
         with run.screen.progress(item.spec.name, is_shown=run.has_progress) as on_progress:
-            result = run_migration(item.migration, run.state_dir, on_progress=on_progress)
+            result = run_migration(item.migration, run.state_dir, on_progress=on_progress, is_command=True)
     except MigrationError as error:
         if run.is_single or isinstance(error, MigrationInterruptedError):
             raise
@@ -161,13 +161,13 @@ def rollback(request: Request, *, force: bool, yes: bool) -> None:
         run.result(facts, pairs_table([(name, str(value)) for name, value in facts.items()]))
 
 
-def purge(request: Request, *, older_than: str | None) -> None:
+def purge(request: Request, *, older_than: str | None, force: bool) -> None:
     """Remove the state of completed migrations."""
     with session(request) as run:
         if older_than is not None:
             removed = purge_completed(run.state_dir, age_of(older_than))
         else:
-            removed = [purge_state(item.migration, run.state_dir) for item in run.asked()]
+            removed = [purge_state(item.migration, run.state_dir, force=force) for item in run.asked()]
         facts = [str(path) for path in removed]
         run.result({"removed": facts}, *facts, f"{len(facts)} removed")
 

@@ -39,8 +39,17 @@ def register_partitions(instance: dg.DagsterInstance, declaration: MigrationDecl
     for key in there - set(keys):
         instance.delete_dynamic_partition(name, key)  # of an earlier generation, or of another plan
     new = [key for key in keys if key not in there]
-    if new:
+    if not new:
+        return
+    try:
         instance.add_dynamic_partitions(name, new)
+    except Exception:  # the database's own error, if another run has added one of them since they were looked up
+        there = set(instance.get_dynamic_partitions(name))
+        if there.isdisjoint(new):
+            raise
+        left = [key for key in new if key not in there]
+        if left:
+            instance.add_dynamic_partitions(name, left)
 
 
 def manifest_metadata(manifest: Manifest) -> Mapping[str, Any]:

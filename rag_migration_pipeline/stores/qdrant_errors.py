@@ -60,6 +60,7 @@ _TODO = {
     "unavailable": "Check that the server runs and that host and port are right; then run again.",
     "timeout": "Run again; raise timeout_s if the server is slow.",
     "rate": "Run again later, or with fewer writers.",
+    "stranger": "What answers there is no Qdrant server: check host and port.",
     "unreadable": "Read over REST: add prefer_grpc=false to the URL.",
     "credentials": "Check the api key (QDRANT_API_KEY, or SOURCE_/TARGET_QDRANT_API_KEY) and its rights.",
 }
@@ -82,6 +83,8 @@ def translated(error: Exception, address: str, operation: str, collection: str |
         f"{operation} in {address}" if collection is None else f"{operation} of collection {collection!r} in {address}"
     )
     kind, text, facts = _read(error)
+    if kind == "missing" and collection is None:  # a server has no part that could be: this is another one
+        kind = "stranger"
     return _build(kind, f"{where} failed: {text}.", {"address": address, "collection": collection, **facts})
 
 

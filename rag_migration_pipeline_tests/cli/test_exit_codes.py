@@ -1,8 +1,10 @@
 """What the command tells its caller, by its exit code and on its two streams."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from rag_migration_pipeline_tests.cli.running import COUNT, TIMEOUT_S, Place, fill, held
+from rag_migration_pipeline_tests.servers.chroma import ChromaServer
 
 MEMORY = ("--source", "memory://a", "--target", "memory://b")
 
@@ -98,17 +101,8 @@ def test_a_contradiction_is_5(migrated_once: Path, tmp_path: Path) -> None:
 
 
 def test_interrupted_is_130_and_resume_goes_on(place: Place) -> None:
-    slow = json.dumps({"source": {"records_per_s": 20}})
-    process = place.start(
-        *place.pair, "--range-count", "5", "--batch-size", "5", "--log-format", "json", "--limits", slow
-    )
+    process = started_slowly(place)
     try:
-        assert process.stderr is not None
-        deadline = time.monotonic() + TIMEOUT_S
-        for line in process.stderr:
-            assert time.monotonic() < deadline
-            if " proven" in line:
-                break
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=TIMEOUT_S)
     finally:
@@ -122,3 +116,68 @@ def test_interrupted_is_130_and_resume_goes_on(place: Place) -> None:
     assert done.code == 0
     assert done.facts["metadata"]["already_migrated"] == 5 * status.facts[0]["done"]
     assert len(held(place.target)) == COUNT
+
+
+def started_slowly(place: Place) -> "subprocess.Popen[str]":
+    """Return a run of which a range is proven and that has others before it."""
+    slow = json.dumps({"source": {"records_per_s": 20}})
+    process = place.start(
+        *place.pair, "--range-count", "5", "--batch-size", "5", "--log-format", "json", "--limits", slow
+    )
+    assert process.stderr is not None
+    deadline = time.monotonic() + TIMEOUT_S
+    for line in process.stderr:
+        assert time.monotonic() < deadline
+        if " proven" in line:
+            break
+    return process
+
+
+def test_a_killed_run_is_told_as_interrupted_and_its_state_is_not_purged_unasked(place: Place) -> None:
+    process = started_slowly(place)
+    process.kill()
+    process.communicate(timeout=TIMEOUT_S)
+    (status,) = place.run("status", "-o", "json").facts
+    assert (status["state"], status["holder"]) == ("interrupted", None)
+    refused = place.run("purge", *place.pair)
+    assert refused.code == 1
+    assert "is not finished" in refused.err
+    assert "--resume" in refused.err
+    assert place.run(*place.pair, "--range-count", "5", "--resume", "--quiet").code == 0
+    assert place.run("purge", *place.pair).code == 0
+
+
+def test_what_is_not_finished_is_purged_by_force(place: Place) -> None:
+    process = started_slowly(place)
+    process.kill()
+    process.communicate(timeout=TIMEOUT_S)
+    assert place.run("purge", *place.pair, "--force").code == 0
+    assert place.run("status", "-o", "json").facts == []
+
+
+@pytest.mark.parametrize("workers", [(), ("--parallel", "--max-workers", "2")], ids=["one worker", "two"])
+def test_a_second_interrupt_ends_a_run_at_once_that_waits_for_a_store(place: Place, workers: tuple[str, ...]) -> None:
+    with ChromaServer(place.root / "server") as server:
+        slow = json.dumps({"target": {"records_per_s": 40}})
+        target = f"chroma://127.0.0.1:{server.port}/docs"
+        options = ("--range-count", "5", "--batch-size", "5", "--log-format", "json", "--limits", slow, *workers)
+        process = place.start("--source", place.source, "--target", target, *options)
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if " proven" in line:
+                    break
+            os.kill(server.pid, signal.SIGSTOP)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1.5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(5.0) == -signal.SIGINT
+        finally:
+            process.kill()
+            process.communicate(timeout=TIMEOUT_S)
+            os.kill(server.pid, signal.SIGCONT)
+        done = place.run("--source", place.source, "--target", target, *options, "--resume", "-o", "json")
+        assert done.code == 0
+        assert done.facts["metadata"]["already_migrated"] > 0

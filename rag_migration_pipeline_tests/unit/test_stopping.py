@@ -26,7 +26,7 @@ before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
 stop = StopRequest()
 deadline = time.monotonic() + 30
 try:
-    with stopping_on_signals(stop):
+    with stopping_on_signals(stop, at_once="at once" in sys.argv):
         print("ready", flush=True)
         while not stop.is_requested and time.monotonic() < deadline:
             stop.event.wait(0.001)
@@ -85,6 +85,19 @@ def test_the_second_signal_of_a_kind_does_what_it_always_does(
     if number is signal.SIGINT:
         assert "KeyboardInterrupt" in error
         assert out.splitlines() == ["restored True"]
+
+
+@SIGNALS
+@pytest.mark.parametrize("program", [("stay", "at once")], indirect=True, ids=["stays"])
+def test_the_second_signal_of_a_kind_may_end_the_process(
+    program: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    program.send_signal(number)
+    assert program.stdout is not None
+    assert program.stdout.readline().strip() == number.name
+    program.send_signal(number)
+    out, error = program.communicate(timeout=WAIT_S)
+    assert (program.returncode, out, error) == (-number, "", "")
 
 
 def test_a_signal_never_waits_for_the_event_that_its_own_thread_holds() -> None:
