@@ -172,3 +172,66 @@ def test_a_launch_with_options_that_make_no_sense_is_refused(scene: Scene, launc
     assert found["error"] == "SpecError"
     assert said in found["what"]
     assert scene.target_ids() == []
+
+
+def losing(scene: Scene, *numbers: int) -> None:
+    """Let the source lose records when the next range is read: after they were planned, and before they are carried."""
+
+    def lose(operation: str, _collection: str | None) -> None:
+        if operation in ("read_range", "fetch_pages"):
+            scene.source.fault = lambda _operation, _collection: None
+            remove(scene, *numbers)
+
+    scene.source.fault = lose
+
+
+@pytest.mark.parametrize("job", ["sync", "migrate", "retry_failed"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["first run", "later"])
+def test_records_that_are_gone_before_they_are_carried_stop_one_run_and_not_the_next(
+    make_scene: MakeScene, job: str, is_first: bool
+) -> None:
+    scene = make_scene(12, options={**QUICK, "deletes": "mirror"})
+    if not is_first:
+        assert run(scene, "sync").success
+        scene.fill(7, start=12)
+        change(scene, 6, colour="red")
+    losing(scene, 6, 11 if is_first else 13)
+    failed = run(scene, "sync")
+    assert not failed.success
+    assert "are gone from" in str(failures(failed))
+    result = run(scene, job)
+    assert result.success
+    assert metadata_of(scene, "target_collection")["proven"] is True
+    with scene.source.inner.open(create=False) as store:
+        expected = {record_id for page in store.iter_ids(COLLECTION) for record_id in page}
+    assert set(scene.target_ids()) == expected
+    assert scene.materialized() == set(scene.keys) == set(scene.instance.get_dynamic_partitions("docs_ranges"))
+    assert run(scene, "sync").success
+
+
+def test_a_backfill_goes_on_without_them_when_the_manifest_was_materialized_again(scene: Scene) -> None:
+    assert scene.materialize("source_manifest").success
+    keys = scene.keys
+    losing(scene, 6)
+    assert not scene.materialize("loaded_ranges", start=keys[0], stop=keys[-1]).success
+    assert scene.materialize("source_manifest").success
+    assert scene.keys == keys
+    assert scene.materialize("loaded_ranges", start=keys[0], stop=keys[-1]).success
+    assert scene.materialize("target_collection").success
+    assert len(scene.target_ids()) == 11
+
+
+def test_two_runs_may_register_the_same_ranges_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finds none there, and the database refuses a key that comes twice."""
+    real, asked = scene.instance.get_dynamic_partitions, []
+
+    def none_at_first(name: str) -> Any:
+        asked.append(name)
+        if len(asked) > 1:
+            return real(name)
+        scene.instance.add_dynamic_partitions(name, scene.keys[:2])
+        return []
+
+    monkeypatch.setattr(scene.instance, "get_dynamic_partitions", none_at_first)
+    assert run(scene, "sync").success
+    assert set(real("docs_ranges")) == set(scene.keys)

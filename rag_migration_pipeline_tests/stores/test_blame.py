@@ -9,7 +9,7 @@ import pytest
 from chromadb.errors import InternalError, InvalidArgumentError
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from rag_migration_pipeline.errors import StoreRequestError
+from rag_migration_pipeline.errors import CollectionNotFoundError, StoreRequestError
 from rag_migration_pipeline.steps.bisecting import may_lie_in_a_record
 from rag_migration_pipeline.stores import chroma_errors, milvus_errors, qdrant_errors
 
@@ -119,3 +119,12 @@ def test_a_closed_store_is_not_searched_for_a_guilty_record() -> None:
     with pytest.raises(StoreRequestError) as caught:
         store.list_collections()
     assert not may_lie_in_a_record(caught.value)
+
+
+def test_what_is_no_qdrant_server_is_told_as_that() -> None:
+    """Another server at that address has no such page; a collection that is missing is another thing."""
+    error = UnexpectedResponse(404, "Not Found", b"", httpx.Headers())
+    found = qdrant_errors.translated(error, URL, "connect", None)
+    assert type(found) is StoreRequestError
+    assert "no Qdrant server" in found.todo
+    assert type(qdrant_errors.translated(error, URL, "count", "docs")) is CollectionNotFoundError
