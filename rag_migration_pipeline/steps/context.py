@@ -173,6 +173,21 @@ def context_of(
     )
 
 
+def refuse_planned_anew(context: MigrationContext) -> None:
+    """Refuse to note what is pending, or to plan on, in a generation that another run has planned on from meanwhile.
+
+    Raises:
+        ManifestError: One has.
+    """
+    stored = open_manifest(context.state, context.migration)
+    if stored.generation != context.manifest.generation:
+        raise ManifestError(
+            f"another run has planned migration {context.migration.name!r} anew (generation {stored.generation}) since "
+            f"this one began (generation {context.manifest.generation}).",
+            todo="Run it again when the other has ended.",
+        )
+
+
 def refuse_unproven(context: MigrationContext) -> None:
     """Refuse to go on before all ranges are proven.
 

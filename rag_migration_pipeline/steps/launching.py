@@ -17,7 +17,7 @@ from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.receipts import is_receipt_of
 from rag_migration_pipeline.records import RecordBatch, RecordId
-from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.context import MigrationContext, refuse_planned_anew
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.pending import Pending, write_pending
 from rag_migration_pipeline.steps.push_down import refuse_mistyped
@@ -63,6 +63,7 @@ def left_pending(context: MigrationContext, task: RangeTask, held: HeldBack) -> 
         return held.ids
     others = set(held.ids)
     again = [record_id for record_id in task.record_range.ids if record_id not in others]
+    refuse_planned_anew(context)
     write_pending(context.state, task.key, context.manifest.generation, Pending(load=again))
     return []
 

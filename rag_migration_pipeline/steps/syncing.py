@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rag_migration_pipeline.digests import digest_ids
-from rag_migration_pipeline.errors import ConflictError, ManifestError, SchemaCompatibilityError, SourceChangedError
+from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError, SourceChangedError
 from rag_migration_pipeline.events import BothSidesChanged, ManifestMade
 from rag_migration_pipeline.options import BothChanged, Deletes, is_over
 from rag_migration_pipeline.plan import refuse_conflicts
@@ -20,11 +20,10 @@ from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import read_sightings
 from rag_migration_pipeline.steps.both_changed import both_changed
 from rag_migration_pipeline.steps.changes import Changes
-from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
+from rag_migration_pipeline.steps.context import MigrationContext, refuse_planned_anew, refuse_unproven
 from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.manifest import (
     Manifest,
-    open_manifest,
     read_known_ids,
     read_left_ids,
     store_manifest,
@@ -54,7 +53,7 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
     """
     with context.state.planning_lock():
         refuse_unproven(context)
-        _refuse_planned(context)
+        refuse_planned_anew(context)
         owners = _Owners(context, changes)
         _tell_both_changed(context, owners.before)
         owners.refuse_meetings()
@@ -83,17 +82,6 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
         store_manifest(context.state, manifest, [item.ids for item in ranges], known, left)
     context.emit(ManifestMade(context.migration.name, len(manifest.ranges), manifest.count, is_resumed=False))
     return manifest
-
-
-def _refuse_planned(context: MigrationContext) -> None:
-    """Refuse to plan on from a generation that another process has planned on from meanwhile."""
-    stored = open_manifest(context.state, context.migration)
-    if stored.generation != context.manifest.generation:
-        raise ManifestError(
-            f"another run has planned generation {stored.generation} of migration {context.migration.name!r} since "
-            f"this one looked for changes in generation {context.manifest.generation}.",
-            todo="Run it again when the other has ended.",
-        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from rag_migration_pipeline.receipts import Receipt, join_receipts, make_receipt
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_text
 from rag_migration_pipeline.sightings import Fate, Sightings, Watch, write_sightings
 from rag_migration_pipeline.steps.compare import changed_rows
-from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.context import MigrationContext, refuse_planned_anew
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.load import PackedBatch
 from rag_migration_pipeline.steps.merging import failed_ids, merged, still_pending, take_away
@@ -196,6 +196,8 @@ def _book(
     the sightings still name what the earlier receipt had of it.
     """
     state, key, generation = context.state, task.key, context.manifest.generation
+    if left is not None:
+        refuse_planned_anew(context)
     if task.is_whole and left is not None:
         write_pending(state, key, generation, left)
     if not task.is_whole:

@@ -29,7 +29,7 @@ from rag_migration_pipeline.steps.changes import Changes, detect_by_watermark, d
 from rag_migration_pipeline.steps.context import MigrationContext, open_migration
 from rag_migration_pipeline.steps.leaving_out import without_gone
 from rag_migration_pipeline.steps.manifest import proven_keys
-from rag_migration_pipeline.steps.range import migrate_range
+from rag_migration_pipeline.steps.range import RangeOptions, migrate_range
 from rag_migration_pipeline.steps.report import Report, prove_collection
 from rag_migration_pipeline.steps.syncing import plan_changes
 from rag_migration_pipeline.stores.base import VectorStore
@@ -510,6 +510,24 @@ def test_a_source_that_lost_most_of_what_was_planned_is_refused(world: World) ->
     for _ in range(2):
         with world.opened(plan=False) as context, pytest.raises(SourceChangedError, match="3 of 4"):
             run_pending(without_gone(context))
+
+
+def test_a_step_of_before_notes_nothing_as_pending_in_a_plan_that_went_on(world: World) -> None:
+    """Nobody would come back to it: the next plan reads what is pending in itself."""
+    world.fill(records(numbered(11)))
+    away = world.poisoned_away("r009")
+    with world.opened(away):
+        pass
+    world.a.delete("docs", ["r001"])
+    with world.opened(away, plan=False) as context:
+        first, _, last = (entry.key for entry in context.manifest.ranges)
+        with pytest.raises(SourceChangedError):
+            migrate_range(context, first)
+        with world.opened(away, plan=False) as other:
+            assert without_gone(other).manifest.generation == 1
+        with pytest.raises(ManifestError, match="generation 1"):
+            migrate_range(context, last, RangeOptions(on_failure=lambda _batch: None))
+    assert follow(world, world.migration()).written == 10
 
 
 @pytest.mark.parametrize("after", range(12))
