@@ -31,6 +31,7 @@ def measured(copy_s: float, peak_bytes: int = MIB) -> Measured:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_small_benchmark_runs_every_variant_and_writes_what_it_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -147,6 +147,7 @@ def test_a_killed_run_is_told_as_interrupted_and_its_state_is_not_purged_unasked
     assert place.run("purge", *place.pair).code == 0
 
 
+@pytest.mark.slow
 def test_what_is_not_finished_is_purged_by_force(place: Place) -> None:
     process = started_slowly(place)
     process.kill()
@@ -155,7 +156,13 @@ def test_what_is_not_finished_is_purged_by_force(place: Place) -> None:
     assert place.run("status", "-o", "json").facts == []
 
 
-@pytest.mark.parametrize("workers", [(), ("--parallel", "--max-workers", "2")], ids=["one worker", "two"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((), id="one worker"),
+        pytest.param(("--parallel", "--max-workers", "2"), id="two", marks=pytest.mark.slow),
+    ],
+)
 def test_a_second_interrupt_ends_a_run_at_once_that_waits_for_a_store(place: Place, workers: tuple[str, ...]) -> None:
     with ChromaServer(place.root / "server") as server:
         slow = json.dumps({"target": {"records_per_s": 40}})

@@ -15,6 +15,7 @@ LEGS = legs(("chroma_to_edge", "edge_to_chroma", "chroma_to_milvus"))
 COUNTS = dict(zip(LEGS, (30, 27, 14), strict=True))
 
 
+@pytest.mark.slow
 def test_three_migrations_share_state_folder_and_instance_and_nothing_else(
     prepare: Prepare, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -174,6 +174,7 @@ def test_nan_and_infinities_arrive_where_the_target_keeps_them_and_are_set_aside
     assert all("NaN or infinite" in reason for reason in rejected.values())
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_zero_vectors_that_a_search_never_finds_are_counted_in_the_report(milvus_server: Any, tmp_path: Path) -> None:
     home = MemorySettings(name="zero vectors")

@@ -81,7 +81,11 @@ def typed(milvus: MilvusStore) -> str:
 
 @pytest.mark.parametrize(
     ("milvus", "way"),
-    [*(("file", way) for way in FOREIGN), *(pytest.param(form, "memory", marks=SERVER) for form in ("lite", "server"))],
+    [
+        *(("file", way) for way in FOREIGN),
+        pytest.param("lite", "memory", marks=SERVER),
+        pytest.param("server", "memory", marks=[SERVER, pytest.mark.slow]),
+    ],
     indirect=["milvus"],
     scope="module",
 )
@@ -103,7 +107,7 @@ def test_typed_records_come_home_from_another_store(milvus: MilvusStore, typed: 
     assert list(after.partitions or ()) == list(before.partitions or ())
 
 
-@in_forms("file", "server")
+@in_forms("file", "slow server")
 def test_a_copy_in_milvus_has_the_same_fields(milvus: MilvusStore, typed: str, tmp_path: Path) -> None:
     """Width, length and capacity included, without being asked for."""
     name = f"copy_{next(_numbers)}"
