@@ -31,6 +31,7 @@ from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder, read_facts
+from rag_migration_pipeline.steps.leaving_out import gone_digest
 from rag_migration_pipeline.steps.listing import list_selected
 from rag_migration_pipeline.steps.manifest import Manifest, open_manifest
 from rag_migration_pipeline.steps.planning import has_the_same_ids, is_finished
@@ -126,11 +127,15 @@ class Look:
         store.begin_reading()
         return store
 
-    def going_on(self) -> dg.SkipReason | None:
-        """Say why this is no time to look, if it is none."""
+    def running(self) -> dg.SkipReason | None:
+        """Say which run of the migration goes on, if one does."""
         for run in self.context.instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED), limit=_MOST_RUNS):
             if migration_of(run) == self.declaration.name:
                 return dg.SkipReason(f"run {run.run_id[:8]} of {run.job_name} goes on")
+        return None
+
+    def unfinished(self) -> dg.SkipReason | None:
+        """Say that the last run left something, if it did."""
         if self.state.manifest.exists() and not is_finished(self.state, self.manifest):
             todo = f"launch {self.declaration.name}__retry_failed, or wait for the schedule"
             return dg.SkipReason(f"the last run left ranges that are not proven: {todo}")
@@ -147,8 +152,11 @@ class Look:
 
 def _changes(look: Look) -> Answer:
     """Look once, and return the sync that is to be launched, or why none is."""
-    if (reason := look.going_on()) is not None:
+    if (reason := look.running()) is not None:
         return reason
+    if (reason := look.unfinished()) is not None:
+        lost = gone_digest(look.state)  # what the source lost in the middle of a run: another run goes on without it
+        return look.request(f"without {lost}") if lost else reason
     if not look.state.manifest.exists():
         return look.request("")
     try:
@@ -161,7 +169,7 @@ def _changes(look: Look) -> Answer:
 
 def _detection(look: Look) -> Answer:
     """Return the detection that is to be launched: one per interval, until something is found."""
-    if (reason := look.going_on()) is not None:
+    if (reason := look.running() or look.unfinished()) is not None:
         return reason
     if not look.state.manifest.exists() or look.manifest.count <= MOST_IDS:
         return dg.SkipReason("the ids are few enough to be listed in a tick")

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from rag_migration_pipeline.digests import digest_ids
+from rag_migration_pipeline.digests import digest_ids, digest_texts
 from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChangedError
 from rag_migration_pipeline.events import RecordsGone
 from rag_migration_pipeline.options import Deletes, is_over
@@ -46,6 +46,12 @@ def noting_gone(state: StateFolder, range_key: str) -> Iterator[None]:
         texts = json.dumps(list(error.facts.get("ids", ()))).encode()
         write_atomically(state.gone(range_key), lambda path: _write(path, texts))
         raise
+
+
+def gone_digest(state: StateFolder) -> str:
+    """Return a digest of what ranges noted as gone; empty where none did."""
+    texts = [path.name.encode() + path.read_bytes() for path in sorted(state.all_gone.glob("*/*.json"))]
+    return digest_texts(texts) if texts else ""
 
 
 def without_gone(context: MigrationContext) -> MigrationContext:

@@ -249,6 +249,17 @@ def run(scene: Scene, job: str, **launch: Any) -> dg.ExecuteInProcessResult:
     return run_job(scene.definitions.resolve_job_def(f"{scene.name}__{job}"), scene.instance, resources=resources)
 
 
+def losing(scene: Scene, *numbers: int) -> None:
+    """Let the source lose records when the next range is read: after they were planned, and before they are carried."""
+
+    def lose(operation: str, _collection: str | None) -> None:
+        if operation in ("read_range", "fetch_pages"):
+            scene.source.fault = lambda _operation, _collection: None
+            remove(scene, *numbers)
+
+    scene.source.fault = lose
+
+
 def be_away_until(scene: Scene, record_id: str, *, writes: int) -> None:
     """Let the target be away for batches with a record, until it was asked for so many writes."""
     scene.target.poison[record_id] = AWAY

@@ -14,6 +14,7 @@ from rag_migration_pipeline_tests.orchestration.scene import (
     Scene,
     change,
     failures,
+    losing,
     ranges_of,
     remove,
     run,
@@ -172,17 +173,6 @@ def test_a_launch_with_options_that_make_no_sense_is_refused(scene: Scene, launc
     assert found["error"] == "SpecError"
     assert said in found["what"]
     assert scene.target_ids() == []
-
-
-def losing(scene: Scene, *numbers: int) -> None:
-    """Let the source lose records when the next range is read: after they were planned, and before they are carried."""
-
-    def lose(operation: str, _collection: str | None) -> None:
-        if operation in ("read_range", "fetch_pages"):
-            scene.source.fault = lambda _operation, _collection: None
-            remove(scene, *numbers)
-
-    scene.source.fault = lose
 
 
 @pytest.mark.parametrize("job", ["sync", "migrate", "retry_failed"])

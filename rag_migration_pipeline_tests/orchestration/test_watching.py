@@ -15,6 +15,7 @@ from rag_migration_pipeline_tests.orchestration.scene import (
     REFUSED,
     Scene,
     change,
+    losing,
     records,
     remove,
     run,
@@ -147,6 +148,33 @@ def test_what_is_not_proven_is_left_to_a_retry(make_scene: MakeScene) -> None:
     scene.target.poison["r00003"] = REFUSED
     assert not run(scene, "sync").success
     assert "launch docs__retry_failed" in skipped(tick_of(scene))
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first run", "later"])
+def test_what_the_source_lost_in_the_middle_of_a_run_is_left_out_by_the_next_one(
+    make_scene: MakeScene, is_first: bool
+) -> None:
+    scene = watched(make_scene, "count")
+    if not is_first:
+        assert run(scene, "sync").success
+        scene.fill(7, start=12)
+    losing(scene, 5 if is_first else 13)
+    assert not run(scene, "sync").success
+    first = asked(tick_of(scene))
+    assert asked(tick_of(scene)) == first
+    assert run(scene, "sync").success
+    assert skipped(tick_of(scene)).startswith("nothing changed")
+    assert len(scene.target_ids()) == (11 if is_first else 18)
+
+
+def test_a_source_that_lost_too_much_in_the_middle_of_a_run_is_asked_for_once(make_scene: MakeScene) -> None:
+    scene = watched(make_scene, "count", max_deletes=1)
+    losing(scene, 2, 3, 4, 5)
+    assert not run(scene, "sync").success
+    first = asked(tick_of(scene))
+    for _ in range(2):
+        assert not run(scene, "sync").success
+        assert asked(tick_of(scene)) == first
 
 
 def test_many_ids_are_left_to_runs_that_detect(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
