@@ -29,7 +29,7 @@ SETS = [
     *(pytest.param("embedded_stores", store, id=f"embedded-{store}") for store in STORES),
     *(
         pytest.param("server_stores", store, id=f"servers-{store}", marks=marks)
-        for store, marks in (("memory", SLOW), ("chroma", SERVER), ("qdrant", SLOW), ("milvus", SERVER))
+        for store, marks in (("memory", SLOW), ("chroma", SLOW), ("qdrant", SLOW), ("milvus", SERVER))
     ),
     *(pytest.param("local_stores", store, id=f"local-{store}", marks=pytest.mark.slow) for store in STORES[:3]),
 ]

@@ -109,7 +109,7 @@ def pairs() -> list[Any]:
     """Return every form with each of its kinds, marked as server where it is one."""
     server, slow = pytest.mark.server, pytest.mark.slow  # the server of Milvus waits 200 ms for each answer
     marks = {form: [server] if form in SERVERS else [] for form in FORMS}
-    slower = {("milvus_server", "mixed"): [slow], ("milvus_server", "bare"): [slow]}
+    slower = {("milvus_server", kind): [slow] for kind in ("mixed", "bare", "typed")}
     pairs = [(form, kind) for form in FORMS for kind in kinds_of(form)]
     return [pytest.param(*pair, marks=[*marks[pair[0]], *slower.get(pair, [])]) for pair in pairs]
 
