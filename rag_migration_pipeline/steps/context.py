@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 from rag_migration_pipeline.envelope import Layout, layout_of
-from rag_migration_pipeline.errors import ManifestError
+from rag_migration_pipeline.errors import ManifestError, SourceChangedError
 from rag_migration_pipeline.events import EventSink, ignore_events
 from rag_migration_pipeline.mapping.mapper import MappingPlan
+from rag_migration_pipeline.options import is_over
 from rag_migration_pipeline.plan import planned_mapping, target_layout_of
 from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration
@@ -171,6 +172,28 @@ def context_of(
         emit=emit,
         vector_routes=renaming_routes(source_spec.vectors, migration.options.vectors),
     )
+
+
+def refuse_many_gone(context: MigrationContext, count: int, consequence: str) -> None:
+    """Refuse to follow a source that has lost more of its records than ``max_deletes`` allows.
+
+    Args:
+        context: The migration.
+        count: How many of the planned records are gone.
+        consequence: What would become of them, for the message.
+
+    Raises:
+        SourceChangedError: They are too many.
+    """
+    allowed, total = context.migration.options.max_deletes, context.manifest.count
+    if is_over(count, total, allowed):
+        raise SourceChangedError(
+            f"{count} of {total} records are gone from {context.source.address}, collection "
+            f"{context.migration.source_collection!r}, {consequence}; max_deletes allows {allowed:g}"
+            f"{' of them' if isinstance(allowed, float) else ''}.",
+            todo="Find out whether the source lost them by mistake; else raise max_deletes. What was carried "
+            "stays in the target under deletes: keep.",
+        )
 
 
 def refuse_planned_anew(context: MigrationContext) -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 from rag_migration_pipeline.digests import digest_ids, digest_texts
 from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChangedError
 from rag_migration_pipeline.events import RecordsGone
-from rag_migration_pipeline.options import Deletes, is_over
+from rag_migration_pipeline.options import Deletes
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
 from rag_migration_pipeline.state import StateFolder, damaged, staging_errors, write_atomically
-from rag_migration_pipeline.steps.context import MigrationContext, context_of
+from rag_migration_pipeline.steps.context import MigrationContext, context_of, refuse_many_gone
 from rag_migration_pipeline.steps.journal import ids_noted_in
 from rag_migration_pipeline.steps.manifest import (
     Manifest,
@@ -68,7 +68,8 @@ def without_gone(context: MigrationContext) -> MigrationContext:
     with context.state.planning_lock():
         gone = _still_gone(context, _noted(context))
         if gone:
-            _refuse_many(context, sum(map(len, gone.values())))
+            count = sum(map(len, gone.values()))
+            refuse_many_gone(context, count, "and were not carried yet: they would be left out")
             manifest = _store_without(context, gone)
             named = sorted((record_id for ids in gone.values() for record_id in ids), key=id_text)
             context.emit(RecordsGone(context.migration.name, tuple(named)))
@@ -96,17 +97,6 @@ def _still_gone(context: MigrationContext, noted: Mapping[str, Sequence[RecordId
         if missing:
             gone[key] = missing
     return gone
-
-
-def _refuse_many(context: MigrationContext, count: int) -> None:
-    allowed, planned = context.migration.options.max_deletes, context.manifest.count
-    if is_over(count, planned, allowed):
-        raise SourceChangedError(
-            f"{count} of {planned} planned records are gone from {context.source.address}, collection "
-            f"{context.migration.source_collection!r}, and were not carried yet; max_deletes allows {allowed:g}"
-            f"{' of them' if isinstance(allowed, float) else ''} to be left out.",
-            todo="Find out whether the source lost them by mistake; else raise max_deletes.",
-        )
 
 
 def _store_without(context: MigrationContext, gone: Mapping[str, set[RecordId]]) -> Manifest:

@@ -11,16 +11,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rag_migration_pipeline.digests import digest_ids
-from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError, SourceChangedError
+from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError
 from rag_migration_pipeline.events import BothSidesChanged, ManifestMade
-from rag_migration_pipeline.options import BothChanged, Deletes, is_over
+from rag_migration_pipeline.options import BothChanged, Deletes
 from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import read_sightings
 from rag_migration_pipeline.steps.both_changed import both_changed
 from rag_migration_pipeline.steps.changes import Changes
-from rag_migration_pipeline.steps.context import MigrationContext, refuse_planned_anew, refuse_unproven
+from rag_migration_pipeline.steps.context import (
+    MigrationContext,
+    refuse_many_gone,
+    refuse_planned_anew,
+    refuse_unproven,
+)
 from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.manifest import (
     Manifest,
@@ -61,7 +66,8 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
         ranges = cut_anew(context, changes)
         pending = {item.key: owners.pending_in(item.key, item.added) for item in ranges}
         doomed = {record_id for item in pending.values() for record_id in item.delete}
-        _refuse_many(context, len(doomed) + sum(len(item.mark) for item in pending.values()))
+        count = len(doomed) + sum(len(item.mark) for item in pending.values())
+        refuse_many_gone(context, count, "and would be deleted from the target, or marked there")
         known = (set(read_known_ids(context.state, context.manifest)) | foreign) - doomed
         left = owners.left() - doomed
         ids = [record_id for item in ranges for record_id in item.ids]
@@ -218,15 +224,3 @@ def _there(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:
     size, name = context.target.capabilities.page_count, context.migration.target_collection
     pages = (ids[start : start + size] for start in range(0, len(ids), size))
     return {record_id for page in pages for record_id in context.target.fetch_contents(name, page).ids}
-
-
-def _refuse_many(context: MigrationContext, count: int) -> None:
-    allowed = context.migration.options.max_deletes
-    written = sum(entry.count for entry in context.manifest.ranges)
-    if is_over(count, written, allowed):
-        raise SourceChangedError(
-            f"{count} of {written} records are gone from {context.source.address}, collection "
-            f"{context.migration.source_collection!r}, and would be deleted from the target, or marked there; "
-            f"max_deletes allows {allowed:g}{' of them' if isinstance(allowed, float) else ''}.",
-            todo="Find out whether the source lost them by mistake; else raise max_deletes, or set deletes to keep.",
-        )

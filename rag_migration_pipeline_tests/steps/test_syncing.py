@@ -1,9 +1,7 @@
 """After a sync the target holds what the source holds now, and nothing was carried that did not change."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,74 +19,27 @@ from rag_migration_pipeline.errors import (
     SpecError,
     StoreUnavailableError,
 )
-from rag_migration_pipeline.events import RecordsGone
 from rag_migration_pipeline.options import Detect
-from rag_migration_pipeline.records import DenseColumn, RecordBatch, RecordId
-from rag_migration_pipeline.spec import Migration
-from rag_migration_pipeline.steps.changes import Changes, detect_by_watermark, detect_changes, newest_value
-from rag_migration_pipeline.steps.context import MigrationContext, open_migration
-from rag_migration_pipeline.steps.leaving_out import without_gone
+from rag_migration_pipeline.records import DenseColumn, RecordId
+from rag_migration_pipeline.steps.changes import detect_by_watermark, detect_changes, newest_value
 from rag_migration_pipeline.steps.manifest import proven_keys
-from rag_migration_pipeline.steps.range import RangeOptions, migrate_range
-from rag_migration_pipeline.steps.report import Report, prove_collection
 from rag_migration_pipeline.steps.syncing import plan_changes
-from rag_migration_pipeline.stores.base import VectorStore
-from rag_migration_pipeline_tests.steps.support import World, dump, end_world, new_world, numbered, records, with_faults
+from rag_migration_pipeline_tests.steps.support import World, dump, end_world, new_world, numbered, records
+from rag_migration_pipeline_tests.steps.syncs import (
+    StoppedError,
+    breaking,
+    contents,
+    follow,
+    numbers,
+    plan,
+    run_pending,
+    start,
+    stopping,
+    sync,
+    unfinished,
+)
 
 Change = Callable[[World], None]
-
-
-def detected(context: MigrationContext) -> Changes:
-    options = context.migration.options
-    if options.detect is not Detect.WATERMARK:
-        return detect_changes(context, options.detect)
-    assert options.watermark is not None
-    return detect_by_watermark(context, options.watermark, 0, with_deletions=options.deletes == "mirror")[0]
-
-
-def sync(world: World, migration: Migration) -> tuple[Changes, int, Report]:
-    """Bring the target up to date; return what changed, how many records were carried, and the proof."""
-    with world.opened(migration, plan=False) as context:
-        changes = detected(context)
-        if changes.count:
-            plan_changes(context, changes)
-    with world.opened(migration, plan=False) as context:
-        carried, only = run_pending(context)
-        return changes, carried, prove_collection(context, only)
-
-
-def run_pending(context: MigrationContext) -> tuple[int, list[str]]:
-    done = set(proven_keys(context.state, context.manifest))
-    keys = [entry.key for entry in context.manifest.ranges if entry.key not in done]
-    written: list[int] = []
-    inner = context.target.upsert
-
-    def counting(collection: str, batch: RecordBatch) -> Any:
-        written.append(len(batch))
-        return inner(collection, batch)
-
-    context.target.upsert = counting  # type: ignore[method-assign]
-    for key in keys:
-        migrate_range(context, key)
-    return sum(written), keys
-
-
-def start(world: World, migration: Migration, count: int = 11) -> None:
-    world.fill(records(numbered(count)))
-    assert world.run(migration)[1].is_proven
-
-
-def contents(world: World) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return source and target, by id."""
-    found = [dump(store)["docs"][1] for store in (world.a, world.b)]
-    first, second = ({row[0]: row[1:] for row in rows} for rows in found)
-    return first, second
-
-
-def numbers(world: World) -> dict[RecordId, int]:
-    """Return the number of each record of the target."""
-    pages = world.b.scan("docs")
-    return {i: payload["n"] for page in pages for i, payload in zip(page.ids, page.payloads, strict=True)}
 
 
 def test_a_source_that_did_not_change_costs_no_record(world: World) -> None:
@@ -307,19 +258,6 @@ def test_repairs_go_where_the_source_changes_and_stay_elsewhere(world: World) ->
     assert held.payloads == [{"n": 70}, {"n": 5, "repaired": True}]
 
 
-@contextmanager
-def breaking(world: World, migration: Migration, after: int) -> Iterator[MigrationContext]:
-    """Open the migration with a target that fails from its n-th operation on."""
-    left = iter(range(after))
-
-    def fault(_store: VectorStore, operation: str) -> None:
-        if operation not in ("spec", "describe", "list_collections") and next(left, None) is None:
-            raise StoreUnavailableError("away")
-
-    with world.opened(replace(migration, target=with_faults(world.target, fault)), plan=False) as context:
-        yield context
-
-
 @given(data=st.data())
 def test_however_a_source_changes_and_whenever_it_is_interrupted_the_target_follows(data: st.DataObject) -> None:
     """Several rounds of changes; the reference is a dictionary."""
@@ -367,201 +305,6 @@ def test_however_a_source_changes_and_whenever_it_is_interrupted_the_target_foll
             assert report.written == len(taken)
             assert report.left_over == len(target) - len(taken)
         end_world(world)
-
-
-class StoppedError(BaseException):
-    """Stands for a kill: nothing of ours catches it."""
-
-
-@contextmanager
-def stopping(after: int) -> Iterator[None]:
-    """Let nothing be stored from the n-th file on."""
-    left, replace_file = iter(range(after)), os.replace
-
-    def stop_or_replace(*paths: Any) -> None:
-        if next(left, None) is None:
-            raise StoppedError
-        replace_file(*paths)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.replace", stop_or_replace)
-        yield
-
-
-def plan(world: World, migration: Migration) -> None:
-    with world.opened(migration, plan=False) as context:
-        changes = detect_changes(context, context.migration.options.detect)
-        if changes.count:
-            plan_changes(context, changes)
-
-
-def unfinished(world: World, migration: Migration) -> set[str] | None:
-    """Return the ranges that are not proven, or None where all are."""
-    with world.opened(migration, plan=False) as context:
-        keys = {entry.key for entry in context.manifest.ranges} - {*proven_keys(context.state, context.manifest)}
-    return keys or None
-
-
-def follow(world: World, migration: Migration) -> Report:
-    """Finish what is planned, as often as the source loses records of it, then sync and prove."""
-    for _ in range(20):
-        with world.opened(migration, plan=False) as found:
-            context = without_gone(found)
-            try:
-                _, only = run_pending(context)
-            except SourceChangedError:
-                continue
-            report = prove_collection(context, only)
-            changes = detect_changes(context, context.migration.options.detect)
-            if not changes.count:
-                return report
-            plan_changes(context, changes)
-    raise AssertionError("it never ends")
-
-
-@pytest.mark.parametrize("deletes", ["mirror", "tombstone", "keep"])
-def test_a_planning_that_was_cut_short_leaves_nothing_to_the_next_one(tmp_path: Path, deletes: str) -> None:
-    """What a source lost and has again is neither deleted nor marked, wherever the planning in between was killed."""
-    for after in range(20):
-        world = new_world(tmp_path / str(after))
-        migration = world.migration(deletes=deletes)
-        start(world, migration)
-        held = world.a.fetch("docs", ["r001", "r005"])
-        world.a.delete("docs", ["r001", "r005"])
-        world.fill(records(["r002", "r030"], start=70))
-        is_stopped = True
-        with stopping(after), suppress(StoppedError):
-            plan(world, migration)
-            is_stopped = False
-        world.fill(held)
-        world.fill(records(["r010"], start=90))
-        assert follow(world, migration).is_proven
-        source, target = contents(world)
-        assert {i: target[i] for i in source} == source
-        assert deletes == "keep" or target.keys() == source.keys()
-        end_world(world)
-        if not is_stopped:
-            assert after > 4
-            return
-    raise AssertionError("the planning was stopped every time")
-
-
-@pytest.mark.parametrize("deletes", ["mirror", "tombstone", "keep"])
-@pytest.mark.parametrize("interruption", range(0, 16, 2))
-def test_what_is_gone_before_it_is_carried_stops_nothing(world: World, deletes: str, interruption: int) -> None:
-    migration = world.migration(deletes=deletes)
-    start(world, migration)
-    world.fill(records(["r002", "r009"], start=70))
-    world.fill(records(["r020", "r021", "r022", "r023", "r024", "r025"], start=80))
-    plan(world, migration)
-    with breaking(world, migration, interruption) as context, suppress(StoreUnavailableError):
-        run_pending(context)
-    before = numbers(world).keys()
-    world.a.delete("docs", ["r002", "r020", "r025"])
-    report = follow(world, migration)
-    source, target = contents(world)
-    assert report.is_proven
-    assert {i: target[i] for i in source} == source
-    extra = numbers(world).keys() - {f"r{n:03d}" for n in (*range(2), *range(3, 11), 21, 22, 23, 24)}
-    assert extra == (set() if deletes == "mirror" else {"r002", "r020", "r025"} & before)
-    assert len(target) == len(source) + len(extra)
-    marked = {i for i in extra if "deleted_at" in world.b.fetch("docs", [i]).payloads[0]}
-    assert marked == (extra if deletes == "tombstone" else set())
-    assert sync(world, migration)[0].count == 0
-
-
-@pytest.mark.parametrize("interruption", range(1, 6))
-def test_a_first_run_leaves_out_what_is_gone_and_says_so(world: World, interruption: int) -> None:
-    world.fill(records(numbered(11)))
-    migration = world.migration(deletes="mirror")
-    with world.opened(migration):
-        pass
-    with breaking(world, migration, interruption) as context, suppress(StoreUnavailableError):
-        run_pending(context)
-    world.a.delete("docs", ["r006", "r009"])
-    with world.opened(migration, plan=False) as context, pytest.raises(SourceChangedError, match="r006"):
-        run_pending(without_gone(context))
-    world.events.clear()
-    assert follow(world, migration).is_proven
-    gone = [event.ids for event in world.events if isinstance(event, RecordsGone)]
-    assert [i for ids in gone for i in ids] == ["r006", "r009"]
-    source, target = contents(world)
-    assert target == source
-
-
-def test_a_record_that_is_back_is_carried(world: World) -> None:
-    world.fill(records(numbered(6)))
-    with world.opened():
-        pass
-    held = world.a.fetch("docs", ["r001"])
-    world.a.delete("docs", ["r001"])
-    with world.opened(plan=False) as context, pytest.raises(SourceChangedError):
-        run_pending(context)
-    world.fill(held)
-    assert follow(world, world.migration()).written == 6
-    assert not any(isinstance(event, RecordsGone) for event in world.events)
-
-
-def test_a_source_that_lost_most_of_what_was_planned_is_refused(world: World) -> None:
-    world.fill(records(numbered(4)))
-    with world.opened():
-        pass
-    world.a.delete("docs", ["r000", "r001", "r002"])
-    for _ in range(2):
-        with world.opened(plan=False) as context, pytest.raises(SourceChangedError, match="3 of 4"):
-            run_pending(without_gone(context))
-
-
-def test_a_step_of_before_notes_nothing_as_pending_in_a_plan_that_went_on(world: World) -> None:
-    """Nobody would come back to it: the next plan reads what is pending in itself."""
-    world.fill(records(numbered(11)))
-    away = world.poisoned_away("r009")
-    with world.opened(away):
-        pass
-    world.a.delete("docs", ["r001"])
-    with world.opened(away, plan=False) as context:
-        first, _, last = (entry.key for entry in context.manifest.ranges)
-        with pytest.raises(SourceChangedError):
-            migrate_range(context, first)
-        with world.opened(away, plan=False) as other:
-            assert without_gone(other).manifest.generation == 1
-        with pytest.raises(ManifestError, match="generation 1"):
-            migrate_range(context, last, RangeOptions(on_failure=lambda _batch: None))
-    assert follow(world, world.migration()).written == 10
-
-
-@pytest.mark.parametrize("after", range(12))
-def test_leaving_out_that_is_cut_short_loses_nothing(world: World, after: int) -> None:
-    migration = world.migration(deletes="mirror")
-    start(world, migration)
-    world.fill(records(["r002", "r005", "r009"], start=70))
-    world.fill(records(["r020", "r021"], start=80))
-    plan(world, migration)
-    world.a.delete("docs", ["r002", "r020"])
-    with world.opened(migration, plan=False) as context:
-        for key in unfinished(world, migration) or ():
-            with suppress(SourceChangedError):
-                migrate_range(context, key)
-    with stopping(after), suppress(StoppedError), world.opened(migration, plan=False) as context:
-        without_gone(context)
-    assert follow(world, migration).is_proven
-    source, target = contents(world)
-    assert target == source
-
-
-@pytest.mark.parametrize("conflict", [None, "skip", "overwrite", "fail"])
-def test_a_run_afresh_after_a_sync_that_was_cut_short_knows_its_own_records(world: World, conflict: str | None) -> None:
-    migration = world.migration(conflict=conflict)
-    start(world, migration)
-    world.fill(records(["r002", "r009"], start=70))
-    plan(world, migration)
-    with open_migration(migration, world.state_dir, plan=True, fresh=True) as context:
-        for entry in context.manifest.ranges:
-            migrate_range(context, entry.key)
-        report = prove_collection(context)
-    assert (report.is_proven, report.written, report.skipped) == (True, 11, 0)
-    source, target = contents(world)
-    assert target == source
 
 
 def _change(data: st.DataObject, world: World, held: dict[str, int]) -> None:
