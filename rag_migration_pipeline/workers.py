@@ -152,10 +152,10 @@ class _Worker:
 
     def give(self, key: str) -> None:
         self.key = key
-        self.pipe.send(key)
+        self.say(key)
 
     def say(self, word: str | None) -> None:
-        with suppress(OSError):
+        with suppress(OSError):  # one that has died is found out when its pipe is read
             self.pipe.send(word)
 
     def end(self) -> None:

@@ -1,7 +1,6 @@
 """Worker processes: what they carry is proven, what kills one fails its range only, and nothing of them is left."""
 
 import json
-import os
 import signal
 import threading
 import time
@@ -15,14 +14,15 @@ import pytest
 
 from rag_migration_pipeline.engine import Engine, Outcome
 from rag_migration_pipeline.errors import MigrationInterruptedError, SpecError, StoreUnavailableError
-from rag_migration_pipeline.events import BatchDone, Event, RangeProven, RangeStarted
+from rag_migration_pipeline.events import BatchDone, Event, RangeProven
 from rag_migration_pipeline.mapping import SchemaMapping
 from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.progress import MigrationProgress
-from rag_migration_pipeline.range_runner import RangeResult
+from rag_migration_pipeline.range_runner import RangeResult, paces_of
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.stopping import StopRequest
-from rag_migration_pipeline.workers import MAX_DEATHS, run_in_threads
+from rag_migration_pipeline.workers import MAX_DEATHS, ProcessJob, run_in_processes, run_in_threads
+from rag_migration_pipeline_tests.engine.deadly import MARK_VARIABLE, NUMBER_VARIABLE, die_once
 from rag_migration_pipeline_tests.engine.journeys import Station, chroma_station, fresh_name, qdrant_station
 from rag_migration_pipeline_tests.kill.vendor import differences, make_records
 from rag_migration_pipeline_tests.servers.process import is_alive
@@ -131,6 +131,14 @@ def assert_no_workers() -> None:
         time.sleep(0.05)
 
 
+def wait_for_threads_to_end(pid: int) -> None:
+    """Wait until a killed process has no thread any more that keeps its end of a pipe open."""
+    deadline = time.monotonic() + SETTLE_S
+    while len(left := list(Path(f"/proc/{pid}/task").iterdir())) > 1:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
+
+
 def ledger(state_dir: Path) -> Any:
     (path,) = state_dir.glob("*/ledger.json")
     return json.loads(path.read_bytes())
@@ -170,32 +178,53 @@ def test_everything_arrives_is_proven_and_told_and_no_secret_is_seen_from_outsid
 
 @pytest.mark.server
 def test_a_worker_that_is_killed_fails_its_range_and_is_replaced_and_resume_does_that_range(
-    migration: Callable[..., Migration], target: Station, tmp_path: Path
+    migration: Callable[..., Migration], target: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed: list[int] = []
-
-    def kill_one(watched: Watched, event: Event) -> None:
-        """Kill a worker while each of them is at a range: one that has none yet, or none any more, fails none."""
-        begun = {item.range_key for item in watched.events if isinstance(item, RangeStarted)}
-        over = {item.range_key for item in watched.events if isinstance(item, RangeProven)}
-        is_early = isinstance(event, BatchDone) and event.step == "extract"
-        if not killed and is_early and over and len(begun - over) == len(workers()):
-            killed.append(workers()[0].pid)
-            os.kill(killed[0], signal.SIGKILL)
-
-    watched = run(migration(), tmp_path, kill_one)
+    monkeypatch.setenv(NUMBER_VARIABLE, str(COUNT // 2))
+    monkeypatch.setenv(MARK_VARIABLE, str(tmp_path / "killed"))
+    mapping = SchemaMapping.model_validate({"transforms": {"number": f"{die_once.__module__}:{die_once.__name__}"}})
+    state_dir = tmp_path / "state"
+    watched = run(migration(mapping=mapping), state_dir)
     assert watched.error is None
     assert watched.outcome is not None
     assert not watched.outcome.is_done
     (error,) = watched.outcome.errors
     assert "a worker process died with exit code -9 at range" in error
-    assert states(tmp_path) == ["done"] * (COUNT // RANGE_COUNT - 1) + ["failed"]
-    wanted = migration(resume=True, max_workers=1)
-    again = run(wanted, tmp_path)
+    assert states(state_dir) == ["done"] * (COUNT // RANGE_COUNT - 1) + ["failed"]
+    wanted = migration(mapping=mapping, resume=True, max_workers=1)
+    again = run(wanted, state_dir)
     assert again.outcome is not None
     assert again.outcome.is_done
     assert (again.outcome.migrated, again.outcome.already) == (RANGE_COUNT, COUNT - RANGE_COUNT)
     assert differences(EXPECTED, target.read(wanted.target_collection)) == []
+
+
+@pytest.mark.server
+def test_a_worker_that_dies_before_it_is_given_a_range_fails_that_range_and_no_other(
+    migration: Callable[..., Migration], tmp_path: Path
+) -> None:
+    wanted = migration()
+    run(wanted, tmp_path)
+    keys = list(ledger(tmp_path)["ranges"])[:3]
+    given: list[str] = []
+
+    def kill_first(key: str) -> None:
+        """Kill the worker that is about to be given its first range."""
+        given.append(key)
+        if len(given) == 1:
+            (worker,) = workers()
+            worker.kill()
+            assert_no_workers()
+            wait_for_threads_to_end(worker.pid)
+
+    job = ProcessJob(wanted, tmp_path, paces_of(wanted, is_shared=True))
+    results = list(run_in_processes(job, keys, 1, StopRequest(), lambda _: None, kill_first))
+    assert given == keys
+    assert [item.key for item in results] == keys
+    died = [item.key for item in results if "a worker process died with exit code -9" in str(item.error)]
+    assert died == keys[:1]
+    assert [item.is_done for item in results] == [False, True, True]
+    assert_no_workers()
 
 
 @pytest.mark.server
