@@ -33,7 +33,7 @@ from rag_migration_pipeline.records import (
     id_text,
 )
 from rag_migration_pipeline.remote_files import AnyPath
-from rag_migration_pipeline.state import staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors, write_atomically
 
 Numbers = npt.NDArray[Any]
 

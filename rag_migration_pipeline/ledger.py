@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import orjson
 
 from rag_migration_pipeline.errors import ManifestError, MigrationLockedError, StagingError
-from rag_migration_pipeline.state import staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors, write_atomically
 
 _log = logging.getLogger(__name__)
 

@@ -145,9 +145,8 @@ def parse_locator(url: str, role: Role, environment: Mapping[str, str] | None = 
     collection = _checked(unquote(last), url)
     if parts.scheme.endswith(("+file", "+edge")):
         if not folder or parts.netloc:
-            raise SpecError(
-                f"{mask_url(url)!r} names no folder.", todo=f"Write {parts.scheme}:///absolute/folder/{collection}."
-            )
+            todo = f"Write {parts.scheme}:///absolute/folder/{collection}."
+            raise SpecError(f"{mask_url(url)!r} names no folder.", todo=todo)
         return Locator(parts.scheme, collection, path=unquote(folder), options=options, secrets=secrets)
     try:
         port = parts.port
@@ -157,7 +156,8 @@ def parse_locator(url: str, role: Role, environment: Mapping[str, str] | None = 
             todo="Write / ? # @ and : inside a user or password as %2F %3F %23 %40 and %3A.",
         ) from None
     if not parts.hostname or folder.strip("/"):
-        raise SpecError(f"{mask_url(url)!r} is not of the form {parts.scheme}://host:port/collection.")
+        todo = f"For a folder of this machine write {parts.scheme}+file:///absolute/folder/collection."
+        raise SpecError(f"{mask_url(url)!r} is not of the form {parts.scheme}://host:port/collection.", todo=todo)
     return Locator(parts.scheme, collection, parts.hostname, port, options=options, secrets=secrets)
 
 

@@ -37,7 +37,7 @@ from rag_migration_pipeline.batching import concatenate
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.payloads import decode, encode
 from rag_migration_pipeline.records import RecordBatch, RecordId, Rejection, id_from_text, id_text
-from rag_migration_pipeline.state import staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors, write_atomically
 
 ACCOUNT = ("stage", "reason", "error", "time", "range", "source_id", "target_id")
 """Columns that say what happened; the others are the record."""

@@ -36,7 +36,7 @@ from rag_migration_pipeline.records import (
     id_from_text,
     id_text,
 )
-from rag_migration_pipeline.state import write_atomically
+from rag_migration_pipeline.state_files import write_atomically
 
 _IDS_DIGEST = "ids_digest"
 

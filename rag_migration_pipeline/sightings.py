@@ -31,7 +31,7 @@ from rag_migration_pipeline.arrow import (
 from rag_migration_pipeline.digests import digest_contents
 from rag_migration_pipeline.records import RecordBatch, RecordId, id_from_text, id_text
 from rag_migration_pipeline.remote_files import AnyPath
-from rag_migration_pipeline.state import write_atomically
+from rag_migration_pipeline.state_files import write_atomically
 
 
 class Fate(IntEnum):

@@ -1,6 +1,7 @@
-"""Where a migration keeps its state, and how it is written so that a kill at any moment leaves old or new, never half.
+"""Where a migration keeps its state.
 
-Belongs here: paths, atomic writes. Does not belong here: what is written (``steps/manifest.py``, ``receipts.py``).
+Belongs here: its files and folders, and removing them. Does not belong here: how files are written
+(``state_files.py``), what is written (``steps/manifest.py``, ``receipts.py``).
 
     <state folder>/<identity>/manifest.json            the commit point of the manifest
                               ids-<generation>.parquet      source ids, one row group per range
@@ -23,18 +24,15 @@ Belongs here: paths, atomic writes. Does not belong here: what is written (``ste
                               sync.json                     the watermark of the last sync
 """
 
-import json
 import logging
 import os
 import re
 import shutil
-import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
 
 from filelock import FileLock
 
@@ -42,6 +40,7 @@ from rag_migration_pipeline.errors import MigrationError, StagingError
 from rag_migration_pipeline.locks import in_use, lock_file_of
 from rag_migration_pipeline.remote_errors import STAGING_VARIABLE
 from rag_migration_pipeline.remote_files import AnyPath, RemotePath, location_of
+from rag_migration_pipeline.state_files import remove_abandoned, staging_errors
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +184,10 @@ class StateFolder:
         return self.root / "quarantine" / plan_digest
 
     def remove_other_plans(self, plan_digest: str, generation: int) -> None:
-        """Remove receipts, ids and staged files of other plans of the same migration; quiet where there are none."""
+        """Remove receipts, ids and staged files of other plans of the same migration; quiet where there are none.
+
+        Also temporary files that killed runs left.
+        """
         kept = (plan_digest, EARLIER)
         for folder in ("receipts", "sightings", "pending", "gone", "quarantine", "repairs", "journal"):
             for path in (self.root / folder).glob("*"):
@@ -197,6 +199,7 @@ class StateFolder:
         for path in self.root.glob("*-*.parquet"):
             if path.stem.rpartition("-")[2] != str(generation):
                 path.unlink(missing_ok=True)
+        remove_abandoned(self.root)
 
     @contextmanager
     def planning_lock(self) -> Iterator[None]:
@@ -299,97 +302,3 @@ def _remove_leftovers(folder: AnyPath) -> None:
         folder.remove_tree()
     except MigrationError as error:
         _log.warning("staged files stay, though nobody needs them: %s", error)
-
-
-@overload
-def write_atomically(path: Path, write: Callable[[Path], None], *, is_synced: bool = True) -> None: ...
-
-
-@overload
-def write_atomically(path: AnyPath, write: Callable[[AnyPath], None], *, is_synced: bool = True) -> None: ...
-
-
-def write_atomically(path: AnyPath, write: Callable[[Any], None], *, is_synced: bool = True) -> None:
-    """Write a file so that it is there completely or not at all, and survives a crash of the machine.
-
-    Args:
-        path: The file; its folder is created.
-        write: Writes the content to the path that it is given: a temporary file beside ``path``, or ``path`` itself on
-            an object store, where an object is there once it is complete.
-        is_synced: Whether a crash of the machine is survived; without it such a crash may leave a file with holes.
-
-    Raises:
-        StagingError: The disk is full, or the folder cannot be written.
-        StagingUnavailableError: The object store does not answer now.
-    """
-    if isinstance(path, RemotePath):
-        write(path)
-        return
-    with staging_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            write(temporary)
-            if is_synced:
-                _sync(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        if is_synced:
-            _sync(path.parent)
-
-
-@contextmanager
-def staging_errors(path: AnyPath) -> Iterator[None]:
-    """Turn errors of the file system into ours, naming the path.
-
-    Raises:
-        StagingError: See above.
-    """
-    try:
-        yield
-    except MigrationError:
-        raise  # also when it is an OSError: a store that times out while its records are staged is no full disk
-    except OSError as error:
-        raise StagingError(
-            f"cannot write or read {path}: {error.strerror or error}.",
-            todo="Free space or let it be written, or choose another state folder (RAG_MIGRATE_STATE_DIR); then run "
-            "again: finished ranges are kept.",
-            path=str(path),
-        ) from error
-
-
-def read_facts(path: AnyPath, todo: str) -> dict[str, Any]:
-    """Return one of the state's small JSON files.
-
-    Args:
-        path: The file.
-        todo: What to do where it is damaged.
-
-    Raises:
-        StagingError: It cannot be read, or is damaged.
-    """
-    with staging_errors(path):
-        content = path.read_bytes()
-    try:
-        facts = json.loads(content)
-    except ValueError as error:
-        raise damaged(path, str(error), todo) from error
-    if not isinstance(facts, dict):
-        raise damaged(path, f"expected an object, got {type(facts).__name__}", todo)
-    return facts
-
-
-def damaged(path: AnyPath, why: str, todo: str) -> StagingError:
-    """Return the error for a file of the state that is not what was written."""
-    return StagingError(f"{path} is damaged: {why}.", todo=todo, path=str(path))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,7 +16,8 @@ from rag_migration_pipeline.ledger import JsonLedger, LedgerContents, RunState
 from rag_migration_pipeline.locators import mask_url
 from rag_migration_pipeline.services import store_at
 from rag_migration_pipeline.spec import Migration
-from rag_migration_pipeline.state import StateFolder, staging_errors, state_folder
+from rag_migration_pipeline.state import StateFolder, state_folder
+from rag_migration_pipeline.state_files import staging_errors
 from rag_migration_pipeline.steps.manifest import open_manifest
 from rag_migration_pipeline.steps.planning import is_finished
 

@@ -20,7 +20,7 @@ from rag_migration_pipeline.digests import DIGEST_BYTES
 from rag_migration_pipeline.receipts import Receipt, receipt_from_table, receipt_to_table
 from rag_migration_pipeline.records import RecordId, VectorColumn, id_from_text, id_text
 from rag_migration_pipeline.remote_files import AnyPath
-from rag_migration_pipeline.state import damaged, staging_errors, write_atomically
+from rag_migration_pipeline.state_files import damaged, staging_errors, write_atomically
 
 _SKIPPED = b"skipped_source_ids"
 

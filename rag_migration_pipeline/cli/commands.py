@@ -164,6 +164,11 @@ def rollback(request: Request, *, force: bool, yes: bool) -> None:
 def purge(request: Request, *, older_than: str | None, force: bool) -> None:
     """Remove the state of completed migrations."""
     with session(request) as run:
+        if older_than is not None and force:
+            raise SpecError(
+                "--force and --older-than exclude each other: those of a certain age are the completed ones.",
+                todo="Leave one of them out; --force takes one migration, named by its source and target.",
+            )
         if older_than is not None:
             removed = purge_completed(run.state_dir, age_of(older_than))
         else:

@@ -12,7 +12,8 @@ import orjson
 
 from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.records import RecordId
-from rag_migration_pipeline.state import StateFolder, read_facts, write_atomically
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.state_files import read_facts, write_atomically
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.manifest import Manifest
 

@@ -19,7 +19,7 @@ from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.records import RecordBatch, RecordId, SetAside, id_from_text, id_text
 from rag_migration_pipeline.remote_files import AnyPath
 from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
-from rag_migration_pipeline.state import staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.launching import HeldBack, left_pending

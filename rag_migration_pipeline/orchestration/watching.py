@@ -30,7 +30,8 @@ from rag_migration_pipeline.orchestration.words import MIGRATION_TAG
 from rag_migration_pipeline.payloads import encode
 from rag_migration_pipeline.records import id_text
 from rag_migration_pipeline.spec import Migration
-from rag_migration_pipeline.state import StateFolder, read_facts
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.state_files import read_facts
 from rag_migration_pipeline.steps.leaving_out import gone_digest
 from rag_migration_pipeline.steps.listing import list_selected
 from rag_migration_pipeline.steps.manifest import Manifest, open_manifest

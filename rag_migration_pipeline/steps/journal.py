@@ -22,7 +22,8 @@ import orjson
 
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
-from rag_migration_pipeline.state import EARLIER, StateFolder, damaged, staging_errors, write_atomically
+from rag_migration_pipeline.state import EARLIER, StateFolder
+from rag_migration_pipeline.state_files import damaged, staging_errors, write_atomically
 
 _IF_DAMAGED = "Remove it; a rollback then leaves the records of this range that no receipt claims."
 

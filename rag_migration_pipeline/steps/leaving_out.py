@@ -19,7 +19,8 @@ from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChange
 from rag_migration_pipeline.events import RecordsGone
 from rag_migration_pipeline.options import Deletes
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
-from rag_migration_pipeline.state import StateFolder, damaged, staging_errors, write_atomically
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.state_files import damaged, staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext, context_of, refuse_many_gone
 from rag_migration_pipeline.steps.journal import ids_noted_in
 from rag_migration_pipeline.steps.manifest import (

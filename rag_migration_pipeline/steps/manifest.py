@@ -31,7 +31,8 @@ from rag_migration_pipeline.records import (
     id_text,
 )
 from rag_migration_pipeline.spec import Migration
-from rag_migration_pipeline.state import StateFolder, staging_errors, write_atomically
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.state_files import staging_errors, write_atomically
 from rag_migration_pipeline.steps.pending import is_pending
 from rag_migration_pipeline.stores.base import VectorStore
 

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from rag_migration_pipeline.arrow import reading_errors, text_array, texts_of
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
-from rag_migration_pipeline.state import StateFolder, staging_errors, write_atomically
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.state_files import staging_errors, write_atomically
 
 _GENERATION = b"generation"
 

@@ -26,7 +26,8 @@ from rag_migration_pipeline.plan import (
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.spec import Migration
-from rag_migration_pipeline.state import StateFolder, read_facts
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.state_files import read_facts
 from rag_migration_pipeline.steps.journal import noted_ids
 from rag_migration_pipeline.steps.listing import IdListing, list_selected
 from rag_migration_pipeline.steps.manifest import (

@@ -19,7 +19,8 @@ from rag_migration_pipeline.arrow import from_arrow, reading_errors, to_arrow
 from rag_migration_pipeline.errors import ManifestError
 from rag_migration_pipeline.options import Conflict
 from rag_migration_pipeline.records import RecordBatch, RecordId, id_from_text, id_text
-from rag_migration_pipeline.state import StateFolder, staging_errors, write_atomically
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.state_files import staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext
 
 _ABSENT = b"absent"

@@ -16,7 +16,7 @@ from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import Metric, RecordId, id_text
-from rag_migration_pipeline.state import write_atomically
+from rag_migration_pipeline.state_files import write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
 from rag_migration_pipeline.steps.drift import refuse_target_drift, vector_facts
 from rag_migration_pipeline.steps.integrity import (

@@ -13,7 +13,8 @@ from typing import Any
 
 from rag_migration_pipeline.options import Deletes, Detect
 from rag_migration_pipeline.payloads import decode, encode
-from rag_migration_pipeline.state import StateFolder, damaged, read_facts, write_atomically
+from rag_migration_pipeline.state import StateFolder
+from rag_migration_pipeline.state_files import damaged, read_facts, write_atomically
 from rag_migration_pipeline.steps.changes import Changes, detect_by_watermark, detect_changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext
 

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from rag_migration_pipeline.errors import CollectionNotFoundError, SpecError, StoreRequestError
 from rag_migration_pipeline.stores.chroma_errors import driver_errors, refuse_by_status
 from rag_migration_pipeline.stores.folder_lock import FolderLock
+from rag_migration_pipeline.stores.new_folder import make_folder
 
 CONNECT_TIMEOUT_S = 10.0
 DATABASE_FILE = "chroma.sqlite3"
@@ -94,12 +95,9 @@ def connect_folder(path: str, address: str, *, create: bool) -> Connection:
     lock = FolderLock(folder)
     try:
         if create:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         with driver_errors(address):
             system = _share(folder, create=create)
-    except OSError as error:
-        lock.release()
-        raise StoreRequestError(f"the folder {folder} cannot be created: {error}.", address=address) from error
     except BaseException:
         lock.release()
         raise

@@ -24,6 +24,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.stores import qdrant_schema as schema
 from rag_migration_pipeline.stores import qdrant_tuning as tuning
+from rag_migration_pipeline.stores.new_folder import make_folder
 from rag_migration_pipeline.stores.qdrant_errors import driver_errors
 from rag_migration_pipeline.stores.qdrant_reading import KeyedStore, PointTransport
 from rag_migration_pipeline.stores.qdrant_settings import QdrantSettings, settings_from_locator
@@ -154,6 +155,7 @@ def _open_local(path: str) -> _LocalClient:
     from qdrant_client import QdrantClient
 
     address = f"qdrant+file://{path}"
+    make_folder(path)
     try:
         # The connection is shared by threads; the lock beside it lets only one in at a time.
         client = QdrantClient(path=path, force_disable_check_same_thread=True)

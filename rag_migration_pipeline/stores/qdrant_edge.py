@@ -39,6 +39,7 @@ from rag_migration_pipeline.records import (
 from rag_migration_pipeline.stores import qdrant_schema as schema
 from rag_migration_pipeline.stores import qdrant_tuning as tuning
 from rag_migration_pipeline.stores.base import StoreSettings
+from rag_migration_pipeline.stores.new_folder import make_folder
 from rag_migration_pipeline.stores.qdrant_edge_folder import (
     CONFIG_FILE,
     OUR_FILE,
@@ -200,8 +201,7 @@ class QdrantEdgeStore(KeyedStore):
                 f"there is no Qdrant edge folder at {settings.path} (no shard in it).", todo="Check the path."
             )
         if create:
-            with driver_errors(self.address, "making the folder"):
-                Path(settings.path).mkdir(parents=True, exist_ok=True)
+            make_folder(settings.path)
         self._folder: EdgeFolder | None = folders.acquire(settings.path)
         if create:
             try:

@@ -110,6 +110,8 @@ def test_purge_removes_state_and_nothing_else(place: Place) -> None:
     assert not list(place.state.glob("*/*"))
     assert len(held(place.target)) == COUNT
     assert place.run("purge", "--older-than", "soon").code == 2
+    refused = place.run("purge", "--older-than", "1d", "--force")
+    assert (refused.code, "--force and --older-than exclude each other" in refused.err) == (2, True)
 
 
 def test_replay_loads_what_was_repaired(place: Place) -> None:

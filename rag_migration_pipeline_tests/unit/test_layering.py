@@ -22,6 +22,7 @@ GROUND = frozenset(
         "payloads",
         "locators",
         "state",
+        "state_files",
         "events",
         "uuids",
     }

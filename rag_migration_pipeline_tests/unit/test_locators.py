@@ -47,6 +47,7 @@ def test_a_url_says_where_and_what(url: str, expected: Locator) -> None:
         ("memory://", "no collection"),
         ("qdrant:///docs", "host"),
         ("qdrant://host/a/docs", "form"),
+        ("qdrant:///a/docs", r"write qdrant\+file:///absolute/folder/collection"),
         ("qdrant://host:port/docs", "port"),
         ("qdrant://host:99999/docs", "port"),
         ("chroma+file://docs", "no "),

@@ -19,7 +19,8 @@ from rag_migration_pipeline.records import DenseColumn, RecordBatch
 from rag_migration_pipeline.remote_errors import without_secrets
 from rag_migration_pipeline.remote_files import BLOCK_BYTES, RemotePath, location_of
 from rag_migration_pipeline.sightings import Watch, read_sightings, write_sightings
-from rag_migration_pipeline.state import StateFolder, default_staging, state_folder, write_atomically
+from rag_migration_pipeline.state import StateFolder, default_staging, state_folder
+from rag_migration_pipeline.state_files import write_atomically
 from rag_migration_pipeline_tests.servers.s3 import KEY, SECRET, S3Server, use
 
 KEYS = ("aaaaaa_000000", "aaaaaa_000001", "bbbbbb_000000")

@@ -1,13 +1,16 @@
 """State is written completely or not at all, and a full disk says so."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from rag_migration_pipeline.errors import SpecError, StagingError, StoreTimeoutError
-from rag_migration_pipeline.state import StateFolder, default_state_dir, state_folder, write_atomically
+from rag_migration_pipeline.state import StateFolder, default_state_dir, state_folder
+from rag_migration_pipeline.state_files import ABANDONED_S, write_atomically
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -64,7 +67,7 @@ from rag_migration_pipeline.arrow import write_batches
 from rag_migration_pipeline.errors import StagingError
 from rag_migration_pipeline.receipts import make_receipt, write_receipt
 from rag_migration_pipeline.records import DenseColumn, RecordBatch
-from rag_migration_pipeline.state import write_atomically
+from rag_migration_pipeline.state_files import write_atomically
 from rag_migration_pipeline.steps.manifest import _write_ids
 
 folder = Path(sys.argv[1])
@@ -156,3 +159,17 @@ def test_only_staged_ranges_are_removed_where_they_lie(tmp_path: Path) -> None:
     folder.remove_other_plans("abcdef", 1)
     left = {path.name for path in (tmp_path / "staged" / "identity").iterdir()}
     assert left == {"abcdef_000001", "notes", "abcdef"}
+
+
+def test_what_killed_writers_left_goes_with_the_next_proof_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    folder = state_folder(tmp_path, "identity")
+    write_atomically(folder.receipt("abcdef_000001"), lambda path: path.write_bytes(b"kept") and None)
+    receipt = folder.receipt("abcdef_000001")
+    left = [folder.root / ".manifest.json.x1.tmp", receipt.with_name(".abcdef_000001.arrow.x.tmp")]
+    for path in left:
+        path.touch()
+        os.utime(path, (1.0, time.time() - ABANDONED_S - 60.0))
+    written = folder.root / ".report.json.x2.tmp"
+    written.touch()
+    folder.remove_other_plans("abcdef", 1)
+    assert files_in(folder.root) == {".report.json.x2.tmp": b"", "receipts/abcdef/abcdef_000001.arrow": b"kept"}
