@@ -38,6 +38,10 @@ component that is off by 1e-5 (of length 1) moves at least one of the eight numb
 LENGTH_TOLERANCE = 1e-6
 """Largest relative difference of two lengths of the same vector."""
 
+SKETCH_ROUNDING = 1e-13
+"""Largest difference of two numbers of a sketch that is rounding alone: sums of up to 65,535 products in float64. One
+float32 component of length 1e-3 that is off by its last bit moves a number by a hundred times as much."""
+
 
 def digest_ids(ids: Iterable[RecordId]) -> str:
     """Return a digest of ids in order, as hex; each id is length-prefixed, so no two lists of ids share a text."""
@@ -191,6 +195,16 @@ def sketches_differ(
         same &= np.abs(expected[:, -1] - found[:, -1]) <= allowed * np.abs(expected[:, -1])
     different: npt.NDArray[np.bool_] = ~(same | both_absent)  # NaN on one side only is never the same
     return different
+
+
+def is_same_sketch(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
+    """Return whether two sketches, of shape (9,), are of bit-identical vectors, as far as sketches tell.
+
+    The same vector's may differ by rounding: how a matrix product is summed up depends on what stands beside it.
+    """
+    if np.array_equal(one, other, equal_nan=True):
+        return True
+    return bool(np.isclose(one, other, rtol=SKETCH_ROUNDING, atol=SKETCH_ROUNDING, equal_nan=True).all())
 
 
 @lru_cache(maxsize=16)

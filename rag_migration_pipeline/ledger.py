@@ -122,8 +122,12 @@ class LedgerContents:
             return self.age_s < STALE_AFTER_S
         import psutil
 
-        pid = self.holder.get("pid")
-        return isinstance(pid, int) and psutil.pid_exists(pid)
+        try:
+            begun = psutil.Process(int(self.holder["pid"])).create_time()
+            is_another = begun > _time(self.holder["since"]).timestamp() + 1.0  # that has got its number since
+        except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
+            return False
+        return not is_another or self.age_s < STALE_AFTER_S
 
 
 class Ledger(Protocol):

@@ -10,7 +10,7 @@ Belongs here: its files and folders, and removing them. Does not belong here: ho
                               receipts/<plan>/<range key>.arrow    one per proven range
                               sightings/<plan>/<range key>.arrow   its records as the source held them, in digests
                               quarantine/<plan>/<range key>.arrow  records that the range set aside (quarantine.py)
-                              pending/<plan>/<range key>.arrow     what of a proven range is to be done again
+                              pending/<plan>/<range key>-<generation>.arrow  what of a range is to be done again
                               gone/<plan>/<range key>.json         records that it was to carry and did not find
                               repairs/<plan>/<range key>.arrow     repaired records that stand for those of the source
                               journal/<plan>/<range key>.jsonl     ids about to be written (steps/journal.py)
@@ -130,9 +130,9 @@ class StateFolder:
         """The folder of all that is pending."""
         return self.root / "pending"
 
-    def pending(self, range_key: str) -> Path:
-        """What of a range is to be done again although it has a receipt."""
-        return self.all_pending / range_key.partition("_")[0] / f"{range_key}.arrow"
+    def pending(self, range_key: str, generation: int) -> Path:
+        """What of a range is to be done again in a generation, although it has a receipt."""
+        return self.all_pending / range_key.partition("_")[0] / f"{range_key}-{generation}.arrow"
 
     @property
     def receipts(self) -> Path:

@@ -167,11 +167,12 @@ def _refuse_unfinished(migration: Migration, folder: StateFolder) -> None:
         if not folder.manifest.exists() or is_finished(folder, open_manifest(folder, migration)):
             return
         what = f"migration {migration.name!r} is not finished"
+        todo = "Finish it with --resume, or undo it with rollback; else purge it with --force."
     except (ManifestError, StagingError) as error:
-        what = f"whether migration {migration.name!r} is finished cannot be told: {error.what}"
+        what = f"whether migration {migration.name!r} is finished cannot be told: {error.what.rstrip('.')}"
+        todo = f"{error.todo} Or purge it with --force."
     raise ManifestError(
-        f"{what}; without its state in {folder.root} it can neither be resumed nor rolled back.",
-        todo="Finish it with --resume, or undo it with rollback; else purge it with --force.",
+        f"{what}; without its state in {folder.root} it can neither be resumed nor rolled back.", todo=todo
     )
 
 

@@ -18,6 +18,7 @@ from functools import cached_property
 
 import dagster as dg
 import orjson
+from dagster._core.storage.tags import RUN_KEY_TAG
 
 from rag_migration_pipeline.automation_options import Watch, WatchBy
 from rag_migration_pipeline.digests import digest_ids
@@ -150,6 +151,11 @@ class Look:
             tags={MIGRATION_TAG: self.declaration.name},
         )
 
+    def was_launched(self, request: dg.RunRequest) -> bool:
+        """Return whether a run was launched for this request already, whatever became of it."""
+        found = dg.RunsFilter(tags={RUN_KEY_TAG: request.run_key or ""})
+        return bool(self.context.instance.get_run_records(found, limit=1))
+
 
 def _changes(look: Look) -> Answer:
     """Look once, and return the sync that is to be launched, or why none is."""
@@ -157,7 +163,8 @@ def _changes(look: Look) -> Answer:
         return reason
     if (reason := look.unfinished()) is not None:
         lost = gone_digest(look.state)  # what the source lost in the middle of a run: another run goes on without it
-        return look.request(f"without {lost}") if lost else reason
+        without = look.request(f"without {lost}")
+        return without if lost and not look.was_launched(without) else reason
     if not look.state.manifest.exists():
         return look.request("")
     try:

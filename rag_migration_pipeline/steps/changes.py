@@ -13,10 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from rag_migration_pipeline.batching import cut
-from rag_migration_pipeline.digests import digest_contents, digest_ids
+from rag_migration_pipeline.digests import digest_contents, digest_ids, is_same_sketch
 from rag_migration_pipeline.envelope import unpack
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.options import Conflict, Detect
@@ -292,7 +290,6 @@ def _is_same(now: Receipt, row: int, before: Receipt, earlier: int) -> bool:
         and all(digests[row] == before.vectors[name][earlier] for name, digests in now.vectors.items())
         and now.sketches.keys() == before.sketches.keys()
         and all(
-            np.array_equal(sketches[row], before.sketches[name][earlier], equal_nan=True)
-            for name, sketches in now.sketches.items()
+            is_same_sketch(sketches[row], before.sketches[name][earlier]) for name, sketches in now.sketches.items()
         )
     )

@@ -174,13 +174,16 @@ def context_of(
     )
 
 
-def refuse_many_gone(context: MigrationContext, count: int, consequence: str) -> None:
+def refuse_many_gone(
+    context: MigrationContext, count: int, consequence: str, otherwise: str = "raise max_deletes"
+) -> None:
     """Refuse to follow a source that has lost more of its records than ``max_deletes`` allows.
 
     Args:
         context: The migration.
         count: How many of the planned records are gone.
         consequence: What would become of them, for the message.
+        otherwise: What to do where that is right.
 
     Raises:
         SourceChangedError: They are too many.
@@ -191,8 +194,7 @@ def refuse_many_gone(context: MigrationContext, count: int, consequence: str) ->
             f"{count} of {total} records are gone from {context.source.address}, collection "
             f"{context.migration.source_collection!r}, {consequence}; max_deletes allows {allowed:g}"
             f"{' of them' if isinstance(allowed, float) else ''}.",
-            todo="Find out whether the source lost them by mistake; else raise max_deletes. What was carried "
-            "stays in the target under deletes: keep.",
+            todo=f"Find out whether the source lost them by mistake; else {otherwise}.",
         )
 
 

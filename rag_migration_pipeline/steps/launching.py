@@ -63,8 +63,9 @@ def left_pending(context: MigrationContext, task: RangeTask, held: HeldBack) -> 
         return held.ids
     others = set(held.ids)
     again = [record_id for record_id in task.record_range.ids if record_id not in others]
-    refuse_planned_anew(context)
-    write_pending(context.state, task.key, context.manifest.generation, Pending(load=again))
+    with context.state.planning_lock():
+        refuse_planned_anew(context)
+        write_pending(context.state, task.key, context.manifest.generation, Pending(load=again))
     return []
 
 

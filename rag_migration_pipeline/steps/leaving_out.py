@@ -10,43 +10,47 @@ it. Otherwise a source that loses a record between its listing and its reading w
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from rag_migration_pipeline.digests import digest_ids, digest_texts
-from rag_migration_pipeline.errors import SchemaCompatibilityError, SourceChangedError
+from rag_migration_pipeline.errors import SourceChangedError
 from rag_migration_pipeline.events import RecordsGone
 from rag_migration_pipeline.options import Deletes
+from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.state_files import damaged, staging_errors, write_atomically
 from rag_migration_pipeline.steps.context import MigrationContext, context_of, refuse_many_gone
-from rag_migration_pipeline.steps.journal import ids_noted_in
+from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.manifest import (
     Manifest,
     RangeEntry,
+    open_manifest,
     proven_keys,
     read_known_ids,
     read_left_ids,
     read_range_ids,
-    store_manifest,
+    store_next_manifest,
 )
-from rag_migration_pipeline.steps.pending import Pending, read_pending, write_pending
-from rag_migration_pipeline.steps.targets import written_under
+from rag_migration_pipeline.steps.pending import Pending, read_pending
+from rag_migration_pipeline.steps.targets import noted_under, written_under
 
 SHOWN = 10
 
 
 @contextmanager
 def noting_gone(state: StateFolder, range_key: str) -> Iterator[None]:
-    """Note which records a range did not find, where that is what the block fails with."""
+    """Note which records a range did not find, where that is what the block fails with; else what was noted is over."""
     try:
         yield
     except SourceChangedError as error:
         texts = json.dumps(list(error.facts.get("ids", ()))).encode()
         write_atomically(state.gone(range_key), lambda path: _write(path, texts))
         raise
+    with staging_errors(state.gone(range_key)):
+        state.gone(range_key).unlink(missing_ok=True)
 
 
 def gone_digest(state: StateFolder) -> str:
@@ -67,22 +71,32 @@ def without_gone(context: MigrationContext) -> MigrationContext:
     if not context.state.all_gone.exists():
         return context
     with context.state.planning_lock():
-        gone = _still_gone(context, _noted(context))
+        context = _as_stored(context)
+        done = set(proven_keys(context.state, context.manifest))
+        gone = _still_gone(context, _noted(context, done))
         if gone:
-            count = sum(map(len, gone.values()))
-            refuse_many_gone(context, count, "and were not carried yet: they would be left out")
-            manifest = _store_without(context, gone)
+            refuse_many_gone(context, sum(map(len, gone.values())), "and would be left out")
+            manifest = _store_without(context, gone, done)
             named = sorted((record_id for ids in gone.values() for record_id in ids), key=id_text)
             context.emit(RecordsGone(context.migration.name, tuple(named)))
-            stores = context.source, context.target
-            context = context_of(context.migration, manifest, context.state, *stores, context.emit)
+            context = _with_manifest(context, manifest)
         _forget(context)
     return context
 
 
-def _noted(context: MigrationContext) -> dict[str, list[RecordId]]:
+def _as_stored(context: MigrationContext) -> MigrationContext:
+    """Return the migration as it is planned now: another run may have planned on since this one began."""
+    stored = open_manifest(context.state, context.migration)
+    return context if stored.generation == context.manifest.generation else _with_manifest(context, stored)
+
+
+def _with_manifest(context: MigrationContext, manifest: Manifest) -> MigrationContext:
+    stores = context.source, context.target
+    return context_of(context.migration, manifest, context.state, *stores, context.emit)
+
+
+def _noted(context: MigrationContext, done: Collection[str]) -> dict[str, list[RecordId]]:
     """Return what ranges that are not proven did not find."""
-    done = set(proven_keys(context.state, context.manifest))
     keys = [entry.key for entry in context.manifest.ranges if entry.key not in done]
     return {key: _read(context.state.gone(key)) for key in keys if context.state.gone(key).exists()}
 
@@ -100,52 +114,49 @@ def _still_gone(context: MigrationContext, noted: Mapping[str, Sequence[RecordId
     return gone
 
 
-def _store_without(context: MigrationContext, gone: Mapping[str, set[RecordId]]) -> Manifest:
+def _store_without(context: MigrationContext, gone: Mapping[str, set[RecordId]], done: Collection[str]) -> Manifest:
     """Store the next generation, which has the same ranges without these records, and return its manifest.
 
-    What is pending counts under both generations until the manifest is there: a kill in between must not make a range
-    seem proven.
+    A range that lost some is carried whole, whatever was carried of it before: what is known of its records may be from
+    two moments by now. Its receipt goes before the manifest comes: a kill in between never makes it seem proven.
     """
     state, before = context.state, context.manifest
-    done = set(proven_keys(state, before))
     parts: list[list[RecordId]] = []
     entries: list[RangeEntry] = []
+    pending: dict[str, Pending] = {}
     for entry in before.ranges:
         lost = gone.get(entry.key, set())
         ids = [i for i in read_range_ids(state, before, entry.key).ids if i not in lost]
         parts.append(ids)
         entries.append(replace(entry, count=len(ids), ids_digest=digest_ids(ids)) if lost else entry)
-        if entry.key in done:
-            continue
-        pending = read_pending(state, entry.key, before.generation)
-        left = _pending_without(context, entry.key, pending, lost) if lost else pending
+        left = None if entry.key in done else read_pending(state, entry.key, before.generation)
+        left = _pending_without(context, entry.key, left, lost) if lost else left
         if left is not None:
-            write_pending(state, entry.key, before.generation + 1, left, also=before.generation)
+            pending[entry.key] = left
+    known = set(read_known_ids(state, before)).difference(*(item.delete for item in pending.values()))
     manifest = replace(
         before,
         generation=before.generation + 1,
+        known_count=len(known),
         count=sum(map(len, parts)),
         ids_digest=digest_ids([i for ids in parts for i in ids]),
         ranges=tuple(entries),
     )
-    store_manifest(state, manifest, parts, read_known_ids(state, before), read_left_ids(state, before))
+    for key in gone:
+        Journal(state, key).withdraw_receipt()
+    store_next_manifest(state, manifest, parts, known, read_left_ids(state, before), pending)
     return manifest
 
 
 def _pending_without(
     context: MigrationContext, key: str, pending: Pending | None, lost: set[RecordId]
 ) -> Pending | None:
-    """Return what is left to be done in a range, or None where that is all of it.
+    """Return what is to be done in a range besides carrying it, or None where nothing is.
 
-    What was changed and is gone now is gone like any other record, and so is what an attempt that was cut short wrote.
+    What was written of a record that is gone now goes the way of any other such record.
     """
-    was_changed = [record_id for record_id in pending.changed if record_id in lost] if pending is not None else []
-    has_receipt = context.state.receipt(key).exists()
-    owned = [*written_under(context.state, key, was_changed).values()] if has_receipt else []
-    owned = [*dict.fromkeys((*owned, *_written_in_vain(context, key, lost)))]
     policy = context.migration.options.deletes
-    if policy is Deletes.KEEP or (context.mapping is not None and context.mapping.sets_ids):
-        owned = []  # where a mapping sets ids another record may have got one of these: they are counted as left over
+    owned = [] if policy is Deletes.KEEP else _written_for(context, key, lost)
     if pending is None and not owned:
         return None
     before = pending or Pending()
@@ -153,20 +164,25 @@ def _pending_without(
         before,
         load=[record_id for record_id in before.load if record_id not in lost],
         changed=[record_id for record_id in before.changed if record_id not in lost],
-        gone=[*before.gone, *was_changed],
-        delete=[*before.delete, *(owned if policy is Deletes.MIRROR else ())],
-        mark=[*before.mark, *(owned if policy is Deletes.TOMBSTONE else ())],
+        delete=[*dict.fromkeys((*before.delete, *(owned if policy is Deletes.MIRROR else ())))],
+        mark=[*dict.fromkeys((*before.mark, *(owned if policy is Deletes.TOMBSTONE else ())))],
     )
 
 
-def _written_in_vain(context: MigrationContext, key: str, lost: Collection[RecordId]) -> Iterator[RecordId]:
-    """Yield the ids in the target of those of the lost records that an attempt may have written."""
-    noted = ids_noted_in(context.state, key)
-    for record_id in sorted(lost, key=id_text) if noted else ():
-        with suppress(SchemaCompatibilityError):  # it had another id than it was planned with, before it was packed
-            native = context.target_layout.id_rule.native(record_id)
-            if native in noted:
-                yield native
+def _written_for(context: MigrationContext, key: str, lost: Collection[RecordId]) -> list[RecordId]:
+    """Return the ids in the target that the migration gave to these records, or was about to when it was cut short.
+
+    None where a mapping sets ids, because another record may have got one of these since: they count as left over.
+    """
+    if context.mapping is not None and context.mapping.sets_ids:
+        return []
+    state, written = context.state, noted_under(context, key, lost)
+    if state.receipt(key).exists():
+        receipt = read_receipt(state.receipt(key))
+        pairs = zip(receipt.source_ids, receipt.ids, strict=True)  # also of what the sightings do not know yet
+        written |= {source_id: target_id for source_id, target_id in pairs if source_id in lost}
+        written |= written_under(state, key, lost)
+    return sorted(set(written.values()), key=id_text)
 
 
 def _forget(context: MigrationContext) -> None:

@@ -4,7 +4,7 @@ Belongs here: what a manifest says, storing it, taking it up again. Does not bel
 (``steps/planning.py``), what happens to a range (the other steps).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -33,7 +33,7 @@ from rag_migration_pipeline.records import (
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.state_files import staging_errors, write_atomically
-from rag_migration_pipeline.steps.pending import is_pending
+from rag_migration_pipeline.steps.pending import Pending, forget_pending, write_pending
 from rag_migration_pipeline.stores.base import VectorStore
 
 VERSION = 1
@@ -168,6 +168,32 @@ def store_manifest(
     write_atomically(state.manifest, lambda path: _write_bytes(path, _CODEC.dump_json(manifest, indent=1)))
 
 
+def store_next_manifest(
+    state: StateFolder,
+    manifest: Manifest,
+    ids: Iterable[Sequence[RecordId]],
+    known: Iterable[RecordId],
+    left: Iterable[RecordId],
+    pending: Mapping[str, Pending],
+) -> None:
+    """Store the manifest of the generation after the stored one, with what is pending in it.
+
+    The stored one holds until then, with what is pending in that; who calls holds the planning lock.
+
+    Args:
+        state: The migration's state.
+        manifest: The next manifest.
+        ids: The ids of each range.
+        known: The target's ids that others wrote.
+        left: The target's ids that the migration wrote and that the source no longer has.
+        pending: Range -> what is to be done in it.
+    """
+    forget_pending(state, manifest.generation - 1)
+    for key, item in pending.items():
+        write_pending(state, key, manifest.generation, item)
+    store_manifest(state, manifest, ids, known, left)
+
+
 def _write_bytes(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
@@ -232,7 +258,7 @@ def proven_keys(state: StateFolder, manifest: Manifest) -> list[str]:
         entry.key
         for entry in manifest.ranges
         if is_receipt_of(state.receipt(entry.key), entry.ids_digest)
-        and not is_pending(state.pending(entry.key), manifest.generation)
+        and not state.pending(entry.key, manifest.generation).exists()
     ]
 
 

@@ -10,14 +10,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rag_migration_pipeline.errors import ValidationError
+from rag_migration_pipeline.options import Deletes
 from rag_migration_pipeline.quarantine import read_quarantine_if_any
 from rag_migration_pipeline.receipts import Receipt, join_receipts, read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import Fate, Sightings, join_sightings, read_sightings
 from rag_migration_pipeline.steps.context import MigrationContext
-from rag_migration_pipeline.steps.journal import Journal
+from rag_migration_pipeline.steps.journal import Journal, ids_noted_in
 from rag_migration_pipeline.steps.pending import Pending
-from rag_migration_pipeline.steps.targets import written_under
+from rag_migration_pipeline.steps.targets import noted_under, written_under
 from rag_migration_pipeline.steps.task import RangeTask
 
 SHOWN = 10
@@ -101,10 +102,21 @@ def mark_gone(context: MigrationContext, ids: Sequence[RecordId]) -> None:
             )
 
 
+def _written_in_vain(
+    context: MigrationContext, task: RangeTask, written: Collection[RecordId], waiting: Collection[RecordId]
+) -> list[RecordId]:
+    """Return the ids in the target that were noted for records of a task and that nobody has now."""
+    if ids_noted_in(context.state, task.key) <= set(written):
+        return []
+    unwaiting = set(task.record_range.ids).difference(waiting)
+    return [i for i in noted_under(context, task.key, unwaiting).values() if i not in written]
+
+
 def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting: Collection[RecordId] = ()) -> int:
     """Delete what has no owner any more from the target, and see to it that it is gone; return how many there were.
 
-    What stays there without an owner is noted: it is the migration's.
+    What stays there without an owner is noted: it is the migration's. Under ``deletes: mirror`` what an attempt that
+    was cut short wrote of a record, which changed since and is not written any more, goes as well.
 
     Args:
         context: The migration.
@@ -119,6 +131,8 @@ def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting
     before = {} if task.is_whole else written_under(context.state, task.key, pending.touched)
     written = {*part.ids, *(before[record_id] for record_id in waiting if record_id in before)}
     doomed = [i for i in (*pending.delete, *pending.stale) if i not in written]
+    if context.migration.options.deletes is Deletes.MIRROR:
+        doomed += _written_in_vain(context, task, written, waiting)
     kept = set(before.values()) - written - set(doomed)
     if kept:
         Journal(context.state, task.key).note(sorted(kept, key=id_text))

@@ -3,12 +3,12 @@
 Belongs here: the file that says so. Does not belong here: finding out what changed (``steps/changes.py``), which
 records a run carries (``steps/task.py``), joining what was done with what there was (``steps/merging.py``).
 
-An Arrow file per range, beside its receipt: a row per id, with what is to be done: ``load`` (id as the source names
-it: carry the record once more), ``changed`` (likewise; the source has another record now, so that a repair of the old
-one no longer counts), ``gone`` (likewise: the source no longer has it), ``delete`` (id as the target names it: take it
-away), ``stale`` (likewise: take it away if what it was written for is not written under it any more), ``mark``
-(likewise: mark it as of a record that is gone). The schema's metadata name the generation, or two of them; a file of
-another one says nothing.
+An Arrow file per range and generation of the manifest: a row per id, with what is to be done: ``load`` (id as the
+source names it: carry the record once more), ``changed`` (likewise; the source has another record now, so that a
+repair of the old one no longer counts), ``gone`` (likewise: the source no longer has it), ``delete`` (id as the
+target names it: take it away), ``stale`` (likewise: take it away if what it was written for is not written under it
+any more), ``mark`` (likewise: mark it as of a record that is gone). A file of another generation than the stored one
+says nothing: one of a later generation is of a planning that was cut short.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,6 @@ from rag_migration_pipeline.arrow import reading_errors, text_array, texts_of
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.state_files import staging_errors, write_atomically
-
-_GENERATION = b"generation"
 
 
 @dataclass(frozen=True)
@@ -54,17 +52,8 @@ class Pending:
 NAMES = ("load", "changed", "gone", "delete", "stale", "mark")
 
 
-def write_pending(
-    state: StateFolder, range_key: str, generation: int, pending: Pending, *, also: int | None = None
-) -> None:
-    """Say what of a range is to be done again; from then on it does not count as proven.
-
-    Args:
-        state: The migration's state.
-        range_key: The range.
-        generation: In which.
-        pending: What is to be done.
-        also: Another generation in which it is, until the manifest of the first is there.
+def write_pending(state: StateFolder, range_key: str, generation: int, pending: Pending) -> None:
+    """Say what of a range is to be done again; from then on it does not count as proven in that generation.
 
     Raises:
         StagingError: The disk is full, or the folder cannot be written.
@@ -72,27 +61,12 @@ def write_pending(
     rows = [(id_text(record_id), name) for name in NAMES for record_id in getattr(pending, name)]
     table = pa.table({"id": text_array(text for text, _ in rows), "what": pa.array([what for _, what in rows])})
     table = table.cast(table.schema.set(1, pa.field("what", pa.string())))
-    generations = [generation] if also is None else [generation, also]
-    table = table.replace_schema_metadata({_GENERATION: ",".join(map(str, generations)).encode()})
 
     def write(temporary: Path) -> None:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
 
-    write_atomically(state.pending(range_key), write)
-
-
-def is_pending(path: Path, generation: int) -> bool:
-    """Return whether there is a file at that path, and it is of that generation.
-
-    Raises:
-        StagingError: The file is damaged.
-    """
-    if not path.exists():
-        return False
-    with reading_errors(path), pa.memory_map(str(path)) as source:
-        metadata = pa.ipc.open_file(source).schema.metadata or {}
-    return str(generation).encode() in metadata.get(_GENERATION, b"").split(b",")
+    write_atomically(state.pending(range_key, generation), write)
 
 
 def read_pending(state: StateFolder, range_key: str, generation: int) -> Pending | None:
@@ -101,8 +75,8 @@ def read_pending(state: StateFolder, range_key: str, generation: int) -> Pending
     Raises:
         StagingError: The file is damaged.
     """
-    path = state.pending(range_key)
-    if not is_pending(path, generation):
+    path = state.pending(range_key, generation)
+    if not path.exists():
         return None
     with reading_errors(path), pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
@@ -112,23 +86,24 @@ def read_pending(state: StateFolder, range_key: str, generation: int) -> Pending
     return Pending(**found)
 
 
-def forget_pending(state: StateFolder) -> None:
-    """Remove all that is pending: what a planning that was cut short said of a generation that never came.
+def forget_pending(state: StateFolder, generation: int) -> None:
+    """Remove what is pending in any other generation: in one that is over, or one that a planning never came to store.
 
     Raises:
         StagingError: The folder cannot be written.
     """
     for path in state.all_pending.glob("*/*.arrow"):
-        with staging_errors(path):
-            path.unlink(missing_ok=True)
+        if path.stem.rpartition("-")[2] != str(generation):
+            with staging_errors(path):
+                path.unlink(missing_ok=True)
 
 
-def settle_pending(state: StateFolder, range_key: str) -> None:
+def settle_pending(state: StateFolder, range_key: str, generation: int) -> None:
     """Forget it: it was done.
 
     Raises:
         StagingError: The folder cannot be written.
     """
-    path = state.pending(range_key)
+    path = state.pending(range_key, generation)
     with staging_errors(path):
         path.unlink(missing_ok=True)

@@ -31,9 +31,9 @@ from rag_migration_pipeline.steps.manifest import (
     Manifest,
     read_known_ids,
     read_left_ids,
-    store_manifest,
+    store_next_manifest,
 )
-from rag_migration_pipeline.steps.pending import Pending, forget_pending, write_pending
+from rag_migration_pipeline.steps.pending import Pending
 from rag_migration_pipeline.steps.recutting import cut_anew, first_number
 from rag_migration_pipeline.steps.targets import taken_of, targets_of, written_under
 
@@ -67,7 +67,8 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
         pending = {item.key: owners.pending_in(item.key, item.added) for item in ranges}
         doomed = {record_id for item in pending.values() for record_id in item.delete}
         count = len(doomed) + sum(len(item.mark) for item in pending.values())
-        refuse_many_gone(context, count, "and would be deleted from the target, or marked there")
+        consequence = "and would be deleted from the target, or marked there"
+        refuse_many_gone(context, count, consequence, "raise max_deletes, or set deletes to keep")
         known = (set(read_known_ids(context.state, context.manifest)) | foreign) - doomed
         left = owners.left() - doomed
         ids = [record_id for item in ranges for record_id in item.ids]
@@ -81,11 +82,8 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
             ranges=tuple(item.entry for item in ranges),
             next_number=first_number(context.manifest) + sum(not item.is_kept for item in ranges),
         )
-        forget_pending(context.state)
-        for key, item in pending.items():
-            if item.touched:
-                write_pending(context.state, key, manifest.generation, item)
-        store_manifest(context.state, manifest, [item.ids for item in ranges], known, left)
+        touched = {key: item for key, item in pending.items() if item.touched}
+        store_next_manifest(context.state, manifest, [item.ids for item in ranges], known, left, touched)
     context.emit(ManifestMade(context.migration.name, len(manifest.ranges), manifest.count, is_resumed=False))
     return manifest
 

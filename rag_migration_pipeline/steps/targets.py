@@ -5,9 +5,11 @@ here: how an id is written in a target (``ids.py``), the ids of all records befo
 (``steps/new_ids.py``).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from rag_migration_pipeline.envelope import ENVELOPE_KEY, original_id, unpack
+from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.filters import parse_filter
 from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.receipts import read_receipt
@@ -15,6 +17,7 @@ from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.sightings import read_sightings
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.journal import ids_noted_in
 from rag_migration_pipeline.steps.repairs import read_repairs
 from rag_migration_pipeline.steps.transform import transform_batch
 
@@ -39,6 +42,30 @@ def written_under(state: StateFolder, range_key: str, ids: Collection[RecordId])
             targets[source_id] = booked
     pairs = zip(seen.ids, seen.source_ids, strict=True)
     return {stored: targets[source] for stored, source in pairs if stored in ids and source in targets}
+
+
+def noted_under(context: MigrationContext, range_key: str, ids: Iterable[RecordId]) -> dict[RecordId, RecordId]:
+    """Return the ids in the target that a range was about to write records under, and of which no receipt says so.
+
+    None where a mapping sets ids, because another record may have got one of these since; nor one that others had
+    before: whether it was written over is not known. Nor of a record that had another id before it was packed.
+
+    Args:
+        context: The migration.
+        range_key: The range.
+        ids: Records of the range, as the source names them; looked at where something was noted only.
+    """
+    noted = ids_noted_in(context.state, range_key)
+    if not noted or (context.mapping is not None and context.mapping.sets_ids):
+        return {}
+    noted -= context.known_ids
+    found: dict[RecordId, RecordId] = {}
+    for record_id in ids if noted else ():
+        with suppress(SchemaCompatibilityError):  # it had another id than it was planned with, before it was packed
+            native = context.target_layout.id_rule.native(record_id)
+            if native in noted:
+                found[record_id] = native
+    return found
 
 
 def targets_of(

@@ -7,6 +7,7 @@ whole collection (``steps/report.py``).
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -160,16 +161,15 @@ def prove_range(
     waiting = [*failed_ids(seen, failed), *held]
     seen = seen.without(set(waiting)) if waiting else seen
     refuse_unaccounted(context, task.key, part.counts, task.count - len(waiting))
-    take_away(context, task, part, waiting)
     entry = context.manifest.entry(task.key)
     receipt, seen = merged(context, task, part, seen)
     receipt = replace(receipt, ids_digest=entry.ids_digest)
+    if not waiting:
+        _refuse_unfit(context, task, receipt.counts, entry.count)
+    take_away(context, task, part, waiting)  # only now: what does not add up deletes nothing
     if waiting:
         _book(context, task, receipt, seen, still_pending(task, waiting, part))
         return findings, receipt
-    refuse_unaccounted(context, task.key, receipt.counts, entry.count)
-    if task.pending is not None:
-        write_quarantine(context.state.repairs(task.key), task.repairs.stored)
     _book(context, task, receipt, seen if len(seen) == entry.count else None, None)
     Journal(context.state, task.key).settle(receipt.ids)
     context.emit(RangeProven(context.migration.name, task.key, len(part)))
@@ -186,6 +186,16 @@ def _refuse_contradiction(context: MigrationContext, range_key: str, findings: F
         )
 
 
+def _refuse_unfit(context: MigrationContext, task: RangeTask, counts: Mapping[str, int], planned: int) -> None:
+    """Refuse a range whose records do not add up; the next run carries all of one of which a part was carried."""
+    try:
+        refuse_unaccounted(context, task.key, counts, planned)
+    except ValidationError:
+        if not task.is_whole:
+            Journal(context.state, task.key).withdraw_receipt()
+        raise
+
+
 def _book(
     context: MigrationContext, task: RangeTask, receipt: Receipt, seen: Sightings | None, left: Pending | None
 ) -> None:
@@ -193,23 +203,27 @@ def _book(
 
     Of a whole range the receipt comes last: with it the range is proven, but for what is pending. Of a part it comes
     first, and what was pending stays so until all else is stored: after a kill in between it is carried once more, and
-    the sightings still name what the earlier receipt had of it.
+    the sightings still name what the earlier receipt had of it. Nobody plans on between the look at what is planned and
+    what is noted as pending in that.
     """
     state, key, generation = context.state, task.key, context.manifest.generation
-    if left is not None:
-        refuse_planned_anew(context)
-    if task.is_whole and left is not None:
-        write_pending(state, key, generation, left)
-    if not task.is_whole:
-        write_receipt(state.receipt(key), receipt)
-    if seen is not None:
-        write_sightings(state.sightings(key), seen)
-    if task.is_whole:
-        write_receipt(state.receipt(key), receipt)
-    if left is None:
-        settle_pending(state, key)
-    elif not task.is_whole:
-        write_pending(state, key, generation, left)
+    if left is None and task.pending is not None:
+        write_quarantine(state.repairs(key), task.repairs.stored)
+    with nullcontext() if left is None else state.planning_lock():
+        if left is not None:
+            refuse_planned_anew(context)
+        if task.is_whole and left is not None:
+            write_pending(state, key, generation, left)
+        if not task.is_whole:
+            write_receipt(state.receipt(key), receipt)
+        if seen is not None:
+            write_sightings(state.sightings(key), seen)
+        if task.is_whole:
+            write_receipt(state.receipt(key), receipt)
+        if left is None:
+            settle_pending(state, key, generation)
+        elif not task.is_whole:
+            write_pending(state, key, generation, left)
 
 
 def refuse_unaccounted(context: MigrationContext, range_key: str, counts: Mapping[str, int], planned: int) -> None:

@@ -240,13 +240,13 @@ def test_a_full_disk_under_the_quarantine_file_fails_the_range_and_leaves_the_ol
         before = path.read_bytes()
 
         def full(path: Path, write: Any) -> None:
-            from rag_migration_pipeline import state
+            from rag_migration_pipeline import state_files
 
             def fill_up(temporary: Path) -> None:
                 write(temporary)
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-            state.write_atomically(path, fill_up)
+            state_files.write_atomically(path, fill_up)
 
         monkeypatch.setattr(quarantine_file, "write_atomically", full)
         with pytest.raises(StagingError, match="No space left"):

@@ -10,6 +10,7 @@ from rag_migration_pipeline.digests import (
     digest_contents,
     digest_ids,
     digest_vectors,
+    is_same_sketch,
     sketch_vectors,
     sketches_differ,
     unit_rows,
@@ -84,6 +85,21 @@ def test_sketches_ignore_rounding_and_see_a_component(dimension: int) -> None:
         changed[row, (row + 1) % dimension] -= np.float32(3e-5)
         moved = sketches_differ(sketches, sketch_vectors(DenseColumn(changed)), is_normalised=True)
         assert np.flatnonzero(moved).tolist() == [row]
+
+
+@pytest.mark.parametrize("dimension", [1, 8, 384, 1536, 4096])
+def test_a_sketch_is_the_same_whatever_stands_beside_it_and_another_one_with_the_last_bit(dimension: int) -> None:
+    values = np.random.default_rng(5).standard_normal((300, dimension)).astype(np.float32)
+    values[7] = 0
+    values[8] = np.nan
+    together = sketch_vectors(DenseColumn(values))
+    assert all(is_same_sketch(sketch_vectors(DenseColumn(values[n : n + 1]))[0], together[n]) for n in range(300))
+    values[:, 0] = np.nextafter(values[:, 0], np.float32(9))
+    changed = sketch_vectors(DenseColumn(values))
+    seen = [n for n in range(300) if not is_same_sketch(changed[n], together[n])]
+    large = np.abs(values[:, 0]) > 1e-2 * np.sqrt(dimension)
+    assert set(np.flatnonzero(large).tolist()) - set(seen) == set()
+    assert len(seen) > 200 or dimension > 1000
 
 
 def test_sketches_see_presence_zero_and_nan() -> None:

@@ -14,7 +14,15 @@ import pytest
 
 from rag_migration_pipeline import ledger as ledgers
 from rag_migration_pipeline.errors import ManifestError, MigrationLockedError, StagingError
-from rag_migration_pipeline.ledger import SHOWN_ERRORS, STALE_AFTER_S, JsonLedger, LedgerHead, RangeRecord, RunState
+from rag_migration_pipeline.ledger import (
+    SHOWN_ERRORS,
+    STALE_AFTER_S,
+    JsonLedger,
+    LedgerContents,
+    LedgerHead,
+    RangeRecord,
+    RunState,
+)
 
 HEAD = LedgerHead("docs", "0123456789abcdef", "chroma://a:1, collection 'docs'", "qdrant://b:2, collection 'docs'")
 WAIT_S = 10.0
@@ -250,6 +258,24 @@ def test_a_holder_on_this_host_was_killed_or_the_lock_would_have_said_so(path: P
     ended(path)
     put(path, state="running", holder={"pid": 7, "host": socket.gethostname(), "since": ""}, updated_at=long_ago(0))
     ended(path)
+
+
+@pytest.mark.parametrize("pid", [None, "x", -1, 2**40, "ours"])
+def test_a_holder_that_is_no_process_or_another_one_by_now_does_not_live(path: Path, pid: Any) -> None:
+    ended(path)
+    now, since = datetime.now(UTC).isoformat(), "2001-01-01T00:00:00+00:00"
+    number = os.getpid() if pid == "ours" else pid
+    put(path, state="running", holder={"pid": number, "host": socket.gethostname(), "since": since})
+    put(path, updated_at=long_ago(STALE_AFTER_S + 1))
+    assert not read(path).has_living_holder
+    put(path, updated_at=now)
+    assert read(path).has_living_holder == (pid == "ours"), "its heart beats"
+
+
+def read(path: Path) -> LedgerContents:
+    contents = JsonLedger(path).read()
+    assert contents is not None
+    return contents
 
 
 def test_a_ledger_of_another_migration_is_refused_with_both_named(path: Path) -> None:
