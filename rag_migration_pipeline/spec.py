@@ -17,8 +17,8 @@ from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.filters.nodes import EVERYTHING, Filter
 from rag_migration_pipeline.locators import Role, parse_locator
 from rag_migration_pipeline.names import translate_name
-from rag_migration_pipeline.options import MigrationOptions
-from rag_migration_pipeline.payloads import encode
+from rag_migration_pipeline.options import Deletes, MigrationOptions
+from rag_migration_pipeline.payloads import ENVELOPE_KEY, encode
 from rag_migration_pipeline.problems import LineOf, Problem, problems_error, spec_error
 from rag_migration_pipeline.stores.base import StoreSettings
 from rag_migration_pipeline.stores.registry import settings_for
@@ -85,7 +85,7 @@ class Migration:
         )
 
     def __post_init__(self) -> None:
-        """Refuse a bad name, and a target that is the source.
+        """Refuse a bad name, a target that is the source, and a tombstone that would be taken for something else.
 
         Raises:
             SpecError: See above.
@@ -98,6 +98,12 @@ class Migration:
                 f"migration {self.name!r}: the target is the source: {self.source.address}, "
                 f"collection {self.source_collection!r}.",
                 todo="Name another collection or another store as the target.",
+            )
+        mark = self.options.tombstone
+        if self.options.deletes is Deletes.TOMBSTONE and mark in (self.target.document_key, ENVELOPE_KEY):
+            raise SpecError(
+                f"migration {self.name!r}: tombstone {mark!r} is a key with another meaning in the target.",
+                todo="Choose a payload key that the records do not have, such as deleted_at.",
             )
 
     @property

@@ -163,6 +163,11 @@ def store_manifest(
 ) -> None:
     """Store the ids of each range first and the manifest last: its rename is the commit point."""
     write_atomically(state.ids(manifest.generation), lambda path: _write_ids(path, ids))
+    store_outside(state, manifest, known, left)
+
+
+def store_outside(state: StateFolder, manifest: Manifest, known: Iterable[RecordId], left: Iterable[RecordId]) -> None:
+    """Store a manifest with the target's ids that no range claims, the manifest last."""
     for path, others in ((state.known(manifest.generation), known), (state.left(manifest.generation), left)):
         write_atomically(path, partial(_write_ids, parts=[sorted(others, key=id_text)]))
     write_atomically(state.manifest, lambda path: _write_bytes(path, _CODEC.dump_json(manifest, indent=1)))

@@ -82,6 +82,8 @@ def still_pending(task: RangeTask, waiting: Sequence[RecordId], part: Receipt) -
 def mark_gone(context: MigrationContext, ids: Sequence[RecordId]) -> None:
     """Mark records of the target as gone from the source; one that has the mark keeps the time of its first one.
 
+    A field of that name that is empty (null, an empty text, false, 0) is no mark: a source may have one.
+
     Raises:
         ValidationError: The target refuses some of them with the mark; names them and why.
     """
@@ -89,7 +91,7 @@ def mark_gone(context: MigrationContext, ids: Sequence[RecordId]) -> None:
     stamp, size = datetime.now(UTC).isoformat(timespec="seconds"), context.target.capabilities.page_count
     for start in range(0, len(ids), size):
         found = context.target.fetch(name, ids[start : start + size])
-        rows = [row for row, payload in enumerate(found.payloads) if key not in payload]
+        rows = [row for row, payload in enumerate(found.payloads) if not payload.get(key)]
         part = found.take(rows)
         marked = part.with_columns(payloads=[{**payload, key: stamp} for payload in part.payloads])
         refused = context.target.upsert(name, marked).rejections if rows else ()

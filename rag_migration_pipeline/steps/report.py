@@ -37,12 +37,14 @@ from rag_migration_pipeline.steps.report_page import write_page
 from rag_migration_pipeline.steps.rollback import written_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
+from rag_migration_pipeline.steps.vanished import forget_vanished, ranges_that_skipped
 from rag_migration_pipeline.stores.readiness import Readiness
 
 __all__ = ["Report", "prove_collection"]
 
 _log = logging.getLogger(__name__)
 _HIDDEN = "hidden"
+_VANISHED = "was in the target before the migration, and is gone"
 _UNTIMED: Mapping[str, Timing] = {}
 
 
@@ -81,6 +83,8 @@ def prove_collection(
         # What the receipt says no longer holds: without it, the next run loads the range again.
         Journal(context.state, key).withdraw_receipt()
     _store(context, report)
+    if read.vanished:
+        forget_vanished(context, read.vanished)
     context.emit(CollectionProven(context.migration.name, report.written, report.is_proven))
     if tell is not None:
         tell(report)
@@ -119,6 +123,7 @@ class _ReadBack:
         counts: The receipts' counts, added up.
         findings: Of the ranges that were read back.
         contradicted: Keys of the ranges in which something differs.
+        vanished: Ids of records that no range claims, and that were there when they were noted.
         unread: Records of the other ranges.
         ranges: What is known of each range.
     """
@@ -126,6 +131,7 @@ class _ReadBack:
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[Findings] = field(default_factory=list)
     contradicted: list[str] = field(default_factory=list)
+    vanished: set[RecordId] = field(default_factory=set)
     unread: int = 0
     ranges: list[RangeFacts] = field(default_factory=list)
 
@@ -164,6 +170,8 @@ def _todo(context: MigrationContext, report: Report) -> str:
     if report.contradicted:
         shown = ", ".join(report.contradicted[:10])
         todo += f" Run the job {report.migration}__migrate, or launch the partitions {shown}: it loads them again."
+    if _VANISHED in report.findings.changed.values():
+        todo += " Others' records that are gone fail one proof; run again, and they are not expected any more."
     if report.findings.extra:
         todo += " Find out who else writes there; extra records stay until you delete them."
     return todo
@@ -181,9 +189,12 @@ def _make_report(
     is_odd = target_count != written - len(findings.missing) + len(outside)
     stale = 0
     if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
-        found, stale = _find_extra(context, outside, account, is_odd=is_odd)
+        found, stale = _find_extra(context, outside, account, read.vanished, is_odd=is_odd)
         findings = total_findings([findings, found])
     unclean = [item for item in read.findings if not item.is_clean]
+    range_of = named_ranges([*zip(read.contradicted, unclean, strict=True)])
+    again = ranges_that_skipped(context, read.vanished) if counts["skipped"] and read.vanished else ()
+    read.contradicted += [key for key in again if key not in read.contradicted]
     context.source.begin_reading()  # its count is that of now
     return Report(
         migration=context.migration.name,
@@ -196,7 +207,7 @@ def _make_report(
         filtered=counts["filtered"],
         skipped=counts["skipped"],
         rejected=counts["rejected"],
-        left_over=len(outside.difference(context.known_ids)) + stale,
+        left_over=len(outside.difference(context.known_ids, read.vanished)) + stale,
         target_count=target_count,
         source_count=context.source.count(context.migration.source_collection),
         validation=validation.value,
@@ -210,7 +221,7 @@ def _make_report(
         unread=read.unread,
         quarantine=quarantine_facts(account.rejections, str(context.state.quarantines(context.manifest.plan_digest))),
         range_facts=tuple(read.ranges),
-        range_of=named_ranges([*zip(read.contradicted, unclean, strict=True)]),
+        range_of=range_of,
         migration_plan=plan_of(context.migration, context.manifest),
         maker=maker_of(context.migration),
         vectors=vector_facts(context.manifest.target_spec, context.target.spec(context.migration.target_collection)),
@@ -245,11 +256,23 @@ def _notes(context: MigrationContext, hidden: int) -> tuple[str, ...]:
 
 
 def _find_extra(
-    context: MigrationContext, outside: set[RecordId], account: QuarantineAccount, *, is_odd: bool
+    context: MigrationContext,
+    outside: set[RecordId],
+    account: QuarantineAccount,
+    vanished: set[RecordId],
+    *,
+    is_odd: bool,
 ) -> tuple[Findings, int]:
     """Name the ids that no receipt knows and that were not there before, and those that come twice or are gone.
 
     Of a record that was set aside, or is written under another id now, the target may hold what an earlier run wrote.
+
+    Args:
+        context: The migration.
+        outside: Ids that no receipt claims, and that are to be there.
+        account: What was set aside.
+        vanished: Takes those of them that are gone; of these, records of others are findings.
+        is_odd: Whether the target's count is another one than was expected.
 
     Returns:
         What was found, and how many records the migration wrote once and claims no more.
@@ -269,7 +292,8 @@ def _find_extra(
                 extra.append(id_text(record_id))
             seen.add(record_id)
     gone = expected - seen
-    changed = {id_text(i): "was in the target before the migration, and is gone" for i in outside - seen}
+    vanished.update(outside - seen)
+    changed = {id_text(i): _VANISHED for i in vanished & context.known_ids}
     if is_odd and not extra and not gone and not seen & set_aside - expected:
         changed["(count)"] = "the store counts other records than it lists"
     is_full = context.migration.options.validate_target is Validation.FULL  # the comparison has named the missing

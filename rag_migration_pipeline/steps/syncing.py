@@ -67,7 +67,8 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
         pending = {item.key: owners.pending_in(item.key, item.added) for item in ranges}
         doomed = {record_id for item in pending.values() for record_id in item.delete}
         count = len(doomed) + sum(len(item.mark) for item in pending.values())
-        consequence = "and would be deleted from the target, or marked there"
+        left_filter = "" if context.migration.options.filter is None else "or left the filter, "
+        consequence = f"{left_filter}and would be deleted from the target, or marked there"
         refuse_many_gone(context, count, consequence, "raise max_deletes, or set deletes to keep")
         known = (set(read_known_ids(context.state, context.manifest)) | foreign) - doomed
         left = owners.left() - doomed
@@ -171,14 +172,21 @@ class _Owners:
         before = self.before.get(key, {})
         policy = self.context.migration.options.deletes
         mirrors = policy is Deletes.MIRROR
-        lost = [before[i] for i in gone if i in before and self._is_free(before[i], i)]
+        free = {i: before[i] for i in (*gone, *changed) if i in before and self._is_free(before[i], i)}
+        is_lost = self.dropped.union(gone)
+        lost = [free[i] for i in free if i in is_lost]
         delete = lost if mirrors else []
-        stale = [
-            before[i]
-            for i in changed
-            if i in before and self._is_free(before[i], i) and (mirrors or self.after.get(i, before[i]) != before[i])
-        ]
+        kept = [i for i in changed if i in free and i not in self.dropped]
+        stale = [free[i] for i in kept if mirrors or self.after.get(i, free[i]) != free[i]]
         return Pending(added, changed, gone, delete, stale, lost if policy is Deletes.TOMBSTONE else [])
+
+    @cached_property
+    def dropped(self) -> frozenset[RecordId]:
+        """Changed records that the filter does not take any more: lost to the target as those that are gone are."""
+        changed = [record_id for ids in self.changes.changed.values() for record_id in ids]
+        if self.context.migration.options.filter is None or not changed:
+            return frozenset()
+        return frozenset(changed).difference(taken_of(self.context, changed))
 
     def _is_free(self, target: RecordId, record_id: RecordId) -> bool:
         """Return whether nobody but this record has that id in the target, or will have it."""

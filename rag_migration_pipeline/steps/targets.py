@@ -112,7 +112,8 @@ def taken_of(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId
     """Return which of these records of the source the filter takes now."""
     wanted = parse_filter(context.migration.options.filter)
     taken: set[RecordId] = set()
-    for page in context.source.fetch_pages(context.migration.source_collection, _pages(context, ids)):
+    for ids_of_page in _pages(context, ids):
+        page = context.source.fetch_contents(context.migration.source_collection, ids_of_page)
         taken.update(page.ids[row] for row in select_rows(unpack(page, context.source_layout), wanted))
     return taken
 

@@ -163,7 +163,7 @@ def test_a_watermark_needs_values_in_one_order(world: World) -> None:
             newest_value(context, "is_new")
 
 
-@pytest.mark.parametrize(("deletes", "left"), [("keep", 2), ("mirror", 0)])
+@pytest.mark.parametrize(("deletes", "left"), [("keep", 2), ("mirror", 0), ("tombstone", 2)])
 def test_records_that_a_filter_no_longer_takes_leave_a_mirror_and_stay_otherwise(
     world: World, deletes: str, left: int
 ) -> None:
@@ -171,11 +171,26 @@ def test_records_that_a_filter_no_longer_takes_leave_a_mirror_and_stay_otherwise
     start(world, migration)
     world.fill(records(["r002", "r003"], start=70))
     _, carried, report = sync(world, migration)
-    assert (carried, report.written, report.filtered) == (0, 9, 2)
+    assert (carried, report.written, report.filtered) == (2 if deletes == "tombstone" else 0, 9, 2)  # two marks
     assert (report.is_proven, report.left_over) == (True, left)
     assert len(numbers(world)) == 9 + left
     changes, _, report = sync(world, migration)
     assert (changes.count, report.left_over) == (0, left)
+    marked = sum("deleted_at" in payload for page in world.b.scan("docs") for payload in page.payloads)
+    assert marked == (2 if deletes == "tombstone" else 0)
+
+
+@pytest.mark.parametrize("deletes", ["mirror", "tombstone"])
+@pytest.mark.parametrize("push_down", [False, True])
+def test_records_that_leave_the_filter_count_as_lost(world: World, deletes: str, push_down: bool) -> None:
+    migration = world.migration(filter={"n": {"$lt": 50}}, push_down=push_down, deletes=deletes, max_deletes=0.2)
+    start(world, migration)
+    world.fill(records(numbered(11), start=70))
+    with pytest.raises(SourceChangedError, match=r"11 of 11 records are gone .*or left the filter, and would be"):
+        sync(world, migration)
+    assert numbers(world) == {f"r{n:03d}": n for n in range(11)}
+    world.fill(records(numbered(11)))
+    assert sync(world, migration)[2].is_proven
 
 
 def test_a_record_that_gets_another_id_is_not_there_twice(world: World) -> None:

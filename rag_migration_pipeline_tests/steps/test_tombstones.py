@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rag_migration_pipeline.errors import SourceChangedError, ValidationError
+from rag_migration_pipeline.errors import SourceChangedError, SpecError, ValidationError
 from rag_migration_pipeline.records import Rejection
 from rag_migration_pipeline.stores.base import WriteResult
 from rag_migration_pipeline.stores.memory import MemoryStore
@@ -37,6 +37,25 @@ def test_what_the_source_lost_is_marked_once_and_the_mark_goes_when_it_is_back(w
     marked = {record_id: payload["gone_at"] for record_id, payload in payloads(world).items() if "gone_at" in payload}
     assert sorted(map(str, marked)) == ["r005", "r006"]
     assert marked["r005"] == marks["r005"], "a mark keeps its time"
+
+
+@pytest.mark.parametrize("empty", [None, "", False, 0])
+def test_an_empty_field_of_the_source_is_no_mark(world: World, empty: object) -> None:
+    world.fill(records(numbered(4), gone_at=empty))
+    migration = world.migration(deletes="tombstone", tombstone="gone_at", max_deletes=0.5)
+    world.run(migration)
+    world.a.delete("docs", ["r001"])
+    assert sync(world, migration)[2].is_proven
+    marks = {record_id: payload["gone_at"] for record_id, payload in payloads(world).items()}
+    assert isinstance(marks.pop("r001"), str)
+    assert set(marks.values()) == {empty}
+
+
+@pytest.mark.parametrize("key", ["document", "_rmp_envelope"])
+def test_a_key_with_another_meaning_is_refused(world: World, key: str) -> None:
+    with pytest.raises(SpecError, match=f"tombstone '{key}' is a key with another meaning"):
+        world.migration(deletes="tombstone", tombstone=key)
+    world.migration(tombstone=key)  # nothing is marked
 
 
 def test_a_source_that_lost_most_of_its_records_marks_none(world: World) -> None:
