@@ -181,7 +181,7 @@ def changes_metadata(changes: Changes) -> dict[str, Any]:
     return {
         "records added": len(changes.added),
         "records changed": sum(map(len, changes.changed.values())),
-        "records gone": sum(map(len, changes.gone.values())) if changes.is_listed else "not looked for",
+        "records gone": sum(map(len, changes.gone.values())),
         "records compared": changes.compared,
         "ranges with changes": dg.MetadataValue.text(", ".join(concerned[:100]) or "none"),
     }

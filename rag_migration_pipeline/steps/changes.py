@@ -5,7 +5,7 @@ what is done about it (``steps/syncing.py``), the sightings themselves (``sighti
 
     ids        which ids came and which went; no record is read
     payload    ids, payloads, documents and partitions; no vector is read
-    watermark  records whose field is at least what it was at most the last time; ids only where deletions count
+    watermark  which ids came and which went, and records whose field is at least what it was at most the last time
     full       everything, vectors as well: what would be written now against what the receipt says was written
 """
 
@@ -38,8 +38,7 @@ class Changes:
         added: Records that were not planned before, in the source's order.
         changed: Range -> its records that are to be carried once more.
         gone: Range -> its records that the source no longer has, or the filter no longer takes.
-        listing: All ids now, without originals; the added ones only where the others were not listed.
-        is_listed: Whether all ids were listed, so that what is gone is known.
+        listing: All ids now, without originals.
         compared: How many records were compared with what was seen of them.
     """
 
@@ -47,7 +46,6 @@ class Changes:
     changed: Mapping[str, Sequence[RecordId]] = field(default_factory=dict)
     gone: Mapping[str, Sequence[RecordId]] = field(default_factory=dict)
     listing: IdListing = field(default_factory=lambda: IdListing([], []))
-    is_listed: bool = True
     compared: int = 0
 
     @property
@@ -92,16 +90,15 @@ def detect_changes(context: MigrationContext, detect: Detect) -> Changes:
     return Changes(added, changed, gone, listing, compared=compared)
 
 
-def detect_by_watermark(
-    context: MigrationContext, name: str, value: Any, *, with_deletions: bool
-) -> tuple[Changes, Any]:
-    """Compare those records of the source whose field is at least a value with what was seen of them.
+def detect_by_watermark(context: MigrationContext, name: str, value: Any) -> tuple[Changes, Any]:
+    """Compare those records of the source whose field is at least a value with what was seen of them, and all ids.
+
+    A new record is one whatever its field says: it may have none, or a smaller value.
 
     Args:
         context: A migration all ranges of which are proven.
         name: The field: a key of the payload.
         value: The largest value that the field had when the source was read the last time.
-        with_deletions: Whether all ids are listed as well, so that what is gone is known.
 
     Returns:
         What changed, and the largest value that the field has now.
@@ -124,13 +121,8 @@ def detect_by_watermark(
     for start in range(0, len(listing.ids), context.page_count):
         page = listing.ids[start : start + context.page_count]
         found.take(context.source.fetch_contents(context.migration.source_collection, page))
-    if with_deletions:
-        everything = detect_changes(context, Detect.IDS)
-        return replace(everything, changed=found.changed, compared=len(listing.ids)), found.newest
-    added = [record_id for record_id in listing.ids if record_id not in ranges]
-    news = IdListing(added, [], listing.push_down)
-    changes = Changes(added, found.changed, {}, news, is_listed=False, compared=len(listing.ids))
-    return changes, found.newest
+    everything = detect_changes(context, Detect.IDS)
+    return replace(everything, changed=found.changed, compared=len(listing.ids)), found.newest
 
 
 class _Later:

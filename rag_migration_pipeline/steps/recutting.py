@@ -102,8 +102,7 @@ class _Neighbours:
     """Whether new records are neighbours in the source's order."""
 
     def __init__(self, context: MigrationContext, changes: Changes) -> None:
-        is_ordered = changes.is_listed and context.source.capabilities.reads_by_key_order
-        self._listed = changes.listing.ids if is_ordered else []
+        self._listed = changes.listing.ids if context.source.capabilities.reads_by_key_order else []
         self._places = {record_id: place for place, record_id in enumerate(self._listed)}
 
     def following(self, ids: Sequence[RecordId]) -> list[str] | None:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rag_migration_pipeline.options import Deletes, Detect
+from rag_migration_pipeline.options import Detect
 from rag_migration_pipeline.payloads import decode, encode
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.state_files import damaged, read_facts, write_atomically
@@ -40,7 +40,7 @@ def find_changes(context: MigrationContext) -> tuple[Changes, Any]:
     if not is_by_watermark or last is None:
         newest = newest_value(context, name)  # first: what comes later is found again the next time
         return detect_changes(context, Detect.PAYLOAD if is_by_watermark else options.detect), newest
-    return detect_by_watermark(context, name, last, with_deletions=options.deletes is not Deletes.KEEP)
+    return detect_by_watermark(context, name, last)
 
 
 def note_watermark(context: MigrationContext, value: Any) -> None:

@@ -31,7 +31,7 @@ def detected(context: MigrationContext) -> Changes:
     if options.detect is not Detect.WATERMARK:
         return detect_changes(context, options.detect)
     assert options.watermark is not None
-    return detect_by_watermark(context, options.watermark, 0, with_deletions=options.deletes == "mirror")[0]
+    return detect_by_watermark(context, options.watermark, 0)[0]
 
 
 def sync(world: World, migration: Migration) -> tuple[Changes, int, Report]:

@@ -128,13 +128,16 @@ def test_a_watermark_finds_what_has_a_later_value_and_says_what_is_newest(world:
     start(world, world.migration())
     world.fill(records(["r002"], start=70))
     world.fill(records(["r020"], start=80))
+    world.fill(records(["r021"], start=3))
+    world.a.write("docs", records(["r022"]).with_columns(payloads=[{"has": "no such field"}]))
     with world.opened(plan=False) as context:
         assert newest_value(context, "n") == 80
-        changes, newest = detect_by_watermark(context, "n", 10, with_deletions=False)
+        changes, newest = detect_by_watermark(context, "n", 10)
         assert newest == 80
-        assert (changes.added, list(changes.changed.values()), changes.compared) == (["r020"], [["r002"]], 3)
+        assert (changes.added, list(changes.changed.values())) == (["r020", "r021", "r022"], [["r002"]])
+        assert changes.compared == 3
     _, carried, report = sync(world, world.migration(detect="watermark", watermark="n"))
-    assert (carried, report.is_proven) == (2, True)
+    assert (carried, report.is_proven) == (4, True)
     source, target = contents(world)
     assert target == source
 
