@@ -4,17 +4,23 @@ Belongs here: finding them, by what the receipts say was written. Does not belon
 (``steps/changes.py``), what is done about it (``steps/syncing.py``).
 
 Payloads, documents and partitions are compared, of the records concerned only; a change in a vector alone is not seen.
+Where a sync would leave the target as it is, because both sides are the same say, there is nothing to decide.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from rag_migration_pipeline.digests import digest_contents
+from rag_migration_pipeline.envelope import unpack
+from rag_migration_pipeline.options import Deletes
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId
+from rag_migration_pipeline.steps.changes import pack_anew
 from rag_migration_pipeline.steps.context import MigrationContext
 
 
-def both_changed(context: MigrationContext, before: Mapping[str, Mapping[RecordId, RecordId]]) -> Iterator[RecordId]:
+def both_changed(
+    context: MigrationContext, before: Mapping[str, Mapping[RecordId, RecordId]], lost: Collection[RecordId]
+) -> Iterator[RecordId]:
     """Yield the ids, as the target names them, of records that are other there than they were written.
 
     One that somebody deleted there counts as well.
@@ -22,14 +28,35 @@ def both_changed(context: MigrationContext, before: Mapping[str, Mapping[RecordI
     Args:
         context: The migration, all ranges of which are proven.
         before: Range -> record that changed or went in the source -> id under which it was written.
+        lost: Those of these records that went, or that the filter takes no more.
     """
-    name, size = context.migration.target_collection, context.target.capabilities.page_count
+    size = context.target.capabilities.page_count
     for key in sorted(before):
-        ids = list(before[key].values())
-        receipt = read_receipt(context.state.receipt(key)) if ids else None
+        receipt = read_receipt(context.state.receipt(key)) if before[key] else None
         written = {} if receipt is None else dict(zip(receipt.ids, receipt.contents, strict=True))
-        for start in range(0, len(ids), size):
-            page = ids[start : start + size]
-            found = context.target.fetch_contents(name, page)
-            held = dict(zip(found.ids, digest_contents(found), strict=True))
-            yield from (record_id for record_id in page if held.get(record_id) != written.get(record_id))
+        records = list(before[key])
+        for start in range(0, len(records), size):
+            page = {record_id: before[key][record_id] for record_id in records[start : start + size]}
+            held = _held(context, list(page.values()))
+            differing = [i for i, target_id in page.items() if held.get(target_id) != written.get(target_id)]
+            wanted = _wanted(context, [i for i in differing if i not in lost])
+            keeps = context.migration.options.deletes is Deletes.KEEP
+            for record_id in differing:
+                is_settled = (keeps and record_id in lost) or held.get(page[record_id]) == wanted.get(page[record_id])
+                if not is_settled:
+                    yield page[record_id]
+
+
+def _held(context: MigrationContext, ids: Sequence[RecordId]) -> dict[RecordId, bytes]:
+    """Return a digest of the contents of each of these records that the target has."""
+    found = context.target.fetch_contents(context.migration.target_collection, ids)
+    return dict(zip(found.ids, digest_contents(found), strict=True))
+
+
+def _wanted(context: MigrationContext, ids: Sequence[RecordId]) -> dict[RecordId, bytes]:
+    """Return, by their ids in the target, a digest of the contents that records of the source would have there now."""
+    if not ids:
+        return {}
+    stored = context.source.fetch(context.migration.source_collection, ids)
+    packed = pack_anew(context, unpack(stored, context.source_layout)).records
+    return dict(zip(packed.ids, digest_contents(packed), strict=True))

@@ -24,7 +24,7 @@ from rag_migration_pipeline.sightings import Fate, Sightings, read_sightings
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import read_records
 from rag_migration_pipeline.steps.listing import IdListing, list_selected
-from rag_migration_pipeline.steps.load import pack_batch
+from rag_migration_pipeline.steps.load import PackedBatch, pack_batch
 from rag_migration_pipeline.steps.manifest import RangeEntry, read_range_ids
 from rag_migration_pipeline.steps.repairs import read_repairs
 from rag_migration_pipeline.steps.transform import transform_batch
@@ -227,14 +227,24 @@ def _others(batch: RecordBatch, contents: Mapping[RecordId, bytes]) -> list[Reco
     return [record_id for record_id, digest in pairs if contents.get(record_id, digest) != digest]
 
 
+def pack_anew(context: MigrationContext, unpacked: RecordBatch) -> PackedBatch:
+    """Return records as they would be written now; who else had one is not asked: it is compared with what was written.
+
+    Args:
+        context: The migration.
+        unpacked: Records that the filter takes, as they left the extract.
+    """
+    mapping, migration = context.mapping, context.migration
+    kept = unpacked if mapping is None else transform_batch(unpacked, mapping, lambda _records, _rejections: None)[0]
+    overwriting = migration.options.model_copy(update={"conflict": Conflict.OVERWRITE})
+    return pack_batch(replace(context, migration=replace(migration, options=overwriting)), kept)
+
+
 class _Written:
     """Compares what would be written now with what the receipt of a range says was written."""
 
     def __init__(self, context: MigrationContext, range_key: str, seen: Sightings) -> None:
         self._context = context
-        migration = context.migration  # who else had a record is not asked: what is compared was written
-        overwriting = migration.options.model_copy(update={"conflict": Conflict.OVERWRITE})
-        self._comparing = replace(context, migration=replace(migration, options=overwriting))
         self._receipt = read_receipt(context.state.receipt(range_key))
         self._rows = {source_id: row for row, source_id in enumerate(self._receipt.source_ids)}
         self._repaired = frozenset(read_repairs(context.state.repairs(range_key)).rows)
@@ -261,9 +271,7 @@ class _Written:
 
     def _differing(self, batch: RecordBatch) -> set[RecordId]:
         """Return the source ids of the records that would be written otherwise."""
-        mapping = self._context.mapping
-        kept = batch if mapping is None else transform_batch(batch, mapping, lambda _records, _rejections: None)[0]
-        packed = pack_batch(self._comparing, kept)
+        packed = pack_anew(self._context, batch)
         now = make_receipt(packed.records, packed.source_ids, inexact=self._context.inexact_vectors)
         same = {
             source_id

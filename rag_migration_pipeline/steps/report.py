@@ -82,9 +82,7 @@ def prove_collection(
     for key in read.contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
         Journal(context.state, key).withdraw_receipt()
-    _store(context, report)
-    if read.vanished:
-        forget_vanished(context, read.vanished)
+    _store(context, report, read.vanished)
     context.emit(CollectionProven(context.migration.name, report.written, report.is_proven))
     if tell is not None:
         tell(report)
@@ -110,9 +108,12 @@ def _finish_target(context: MigrationContext) -> None:
     context.target.finish_loading(name)
 
 
-def _store(context: MigrationContext, report: Report) -> None:
+def _store(context: MigrationContext, report: Report, vanished: set[RecordId]) -> None:
+    """Store the report, and expect no longer what it names as gone."""
     write_atomically(context.state.report_page, lambda path: write_page(path, report))
     write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
+    if vanished:
+        forget_vanished(context, vanished)
 
 
 @dataclass

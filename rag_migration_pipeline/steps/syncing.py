@@ -60,7 +60,7 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
         refuse_unproven(context)
         refuse_planned_anew(context)
         owners = _Owners(context, changes)
-        _tell_both_changed(context, owners.before)
+        _tell_both_changed(context, owners)
         owners.refuse_meetings()
         foreign = owners.foreign()
         ranges = cut_anew(context, changes)
@@ -173,8 +173,7 @@ class _Owners:
         policy = self.context.migration.options.deletes
         mirrors = policy is Deletes.MIRROR
         free = {i: before[i] for i in (*gone, *changed) if i in before and self._is_free(before[i], i)}
-        is_lost = self.dropped.union(gone)
-        lost = [free[i] for i in free if i in is_lost]
+        lost = [free[i] for i in free if i in self.lost]
         delete = lost if mirrors else []
         kept = [i for i in changed if i in free and i not in self.dropped]
         stale = [free[i] for i in kept if mirrors or self.after.get(i, free[i]) != free[i]]
@@ -187,6 +186,11 @@ class _Owners:
         if self.context.migration.options.filter is None or not changed:
             return frozenset()
         return frozenset(changed).difference(taken_of(self.context, changed))
+
+    @cached_property
+    def lost(self) -> frozenset[RecordId]:
+        """Records that are gone from the source, or that the filter does not take any more."""
+        return self.dropped.union(*self.changes.gone.values())
 
     def _is_free(self, target: RecordId, record_id: RecordId) -> bool:
         """Return whether nobody but this record has that id in the target, or will have it."""
@@ -206,13 +210,13 @@ class _Owners:
         return left | _there(self.context, list(noted))
 
 
-def _tell_both_changed(context: MigrationContext, before: Mapping[str, Mapping[RecordId, RecordId]]) -> None:
+def _tell_both_changed(context: MigrationContext, owners: _Owners) -> None:
     """Tell which records changed on both sides.
 
     Raises:
         ConflictError: There are some, and the options forbid writing over them.
     """
-    ids = tuple(both_changed(context, before))
+    ids = tuple(both_changed(context, owners.before, owners.lost))
     if not ids:
         return
     if context.migration.options.both_changed is BothChanged.FAIL:
@@ -220,7 +224,7 @@ def _tell_both_changed(context: MigrationContext, before: Mapping[str, Mapping[R
         raise ConflictError(
             f"{len(ids)} records changed in the source, and in {context.target.address}, collection "
             f"{context.migration.target_collection!r}, as well since the last sync: {shown}; both_changed is fail.",
-            todo="Settle them on one side, or set both_changed to overwrite, which takes what the source has.",
+            todo="Make them the same on both sides, or set both_changed to overwrite, which takes what the source has.",
         )
     context.emit(BothSidesChanged(context.migration.name, ids))
 

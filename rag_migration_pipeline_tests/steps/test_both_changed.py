@@ -16,11 +16,11 @@ def found(world: World) -> list[tuple[str, ...]]:
 
 
 def change_sides(world: World) -> None:
-    """Change r001 and r002 in the source, r003 in both, r004 in the target, and delete r005 on both sides."""
+    """Change r001 and r002 in the source, r003 in both, r004 in the target, and delete r005 here, change it there."""
     world.fill(records(["r001", "r002", "r003"], start=60))
     world.b.upsert("docs", records(["r003", "r004"], start=80))
     world.a.delete("docs", ["r005"])
-    world.b.delete("docs", ["r005"])
+    world.b.upsert("docs", records(["r005"], start=90))
 
 
 def test_nothing_is_told_where_one_side_changed(world: World) -> None:
@@ -31,17 +31,18 @@ def test_nothing_is_told_where_one_side_changed(world: World) -> None:
     assert found(world) == []
 
 
-def test_what_changed_on_both_sides_is_found_by_what_was_written(world: World) -> None:
-    migration = world.migration()
+@pytest.mark.parametrize("deletes", ["mirror", "tombstone", "keep"])
+def test_what_changed_on_both_sides_is_found_by_what_was_written(world: World, deletes: str) -> None:
+    migration = world.migration(deletes=deletes)
     start(world, migration)
     change_sides(world)
     with suppress(ValidationError):  # r004, which only the target changed, contradicts the proof
         sync(world, migration)
-    assert found(world) == [("r003", "r005")]
+    assert found(world) == [("r003",) if deletes == "keep" else ("r003", "r005")]  # what is kept is not written over
 
 
 def test_under_fail_nothing_is_planned_or_written(world: World) -> None:
-    migration = world.migration(both_changed="fail")
+    migration = world.migration(both_changed="fail", deletes="mirror")
     start(world, migration)
     change_sides(world)
     before = dump(world.b)
@@ -62,3 +63,32 @@ def test_what_the_source_has_is_written_and_the_ids_are_told(world: World) -> No
     source, target = contents(world)
     assert target == source
     assert found(world) == [("r003",)]
+
+
+@pytest.mark.parametrize("deletes", ["mirror", "tombstone", "keep"])
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_what_is_the_same_on_both_sides_is_settled(world: World, deletes: str, is_mapped: bool) -> None:
+    mapping = {"field_mapping": {"n": "number"}} if is_mapped else None
+    migration = world.migration(both_changed="fail", deletes=deletes, mapping=mapping)
+    start(world, migration)
+    world.fill(records(["r001", "r002"], start=60))
+    theirs = records(["r001"], start=60)
+    world.b.upsert("docs", theirs.with_columns(payloads=[{"number": 60}]) if is_mapped else theirs)
+    world.a.delete("docs", ["r005"])
+    world.b.delete("docs", ["r005"])
+    assert sync(world, migration)[2].is_proven
+    assert found(world) == []
+    assert len(contents(world)[1]) == 10
+
+
+def test_a_refusal_is_settled_by_making_both_sides_the_same(world: World) -> None:
+    migration = world.migration(both_changed="fail")
+    start(world, migration)
+    world.fill(records(["r003"], start=60))
+    world.b.upsert("docs", records(["r003"], start=80))
+    with pytest.raises(ConflictError):
+        sync(world, migration)
+    world.a.upsert("docs", world.b.fetch("docs", ["r003"]))
+    _, _, report = sync(world, migration)
+    assert report.is_proven
+    assert contents(world)[1] == contents(world)[0]
