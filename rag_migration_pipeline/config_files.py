@@ -180,6 +180,8 @@ def documents(path: Path) -> list[tuple[Any, LineOf | None]]:
         problem = re.sub(r"'[^']*'|\"[^\"]*\"", _shown_quote, error.problem or "not YAML")
         mark = error.problem_mark
         what = f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
+    except RecursionError:
+        what = "it is nested too deeply"
     except (yaml.YAMLError, ValueError) as error:
         what = f"not YAML ({type(error).__name__}); a value may be neither text nor a date nor a number"
     raise SpecError(f"cannot read the migrations file {path}: {what}.", todo="See docs/migrations.md.")
@@ -191,12 +193,23 @@ def _yaml_documents(text: bytes) -> list[tuple[Any, LineOf | None]]:
     if twice:
         what = "; ".join(f"line {again} has a key that line {first} has too" for first, again in twice)
         raise SpecError(what)
+    if any(_is_within_itself(document, ()) for document in documents):
+        raise SpecError("an alias (*name) stands within what its anchor (&name) names")
     nodes = [node for node in yaml.compose_all(text, yaml.SafeLoader) if not _is_empty(node)]
     found: list[tuple[Any, LineOf | None]] = []
     for node, value in zip(nodes, (item for item in documents if item is not None), strict=True):
         for place, item in _parts(value):
             found.append((item, partial(_line_of, node, place)))
     return found
+
+
+def _is_within_itself(value: Any, around: tuple[int, ...]) -> bool:
+    """Return whether a value contains itself, which an alias can make it do."""
+    if not isinstance(value, Mapping | list):
+        return False
+    within = (*around, id(value))
+    items = value.values() if isinstance(value, Mapping) else value
+    return id(value) in around or any(_is_within_itself(item, within) for item in items)
 
 
 def _listed(value: Any) -> list[tuple[Any, LineOf | None]]:

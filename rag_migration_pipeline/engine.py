@@ -29,6 +29,7 @@ from rag_migration_pipeline.options import MigrationOptions, WorkerType
 from rag_migration_pipeline.progress import OnProgress, Tally
 from rag_migration_pipeline.range_runner import Paces, RangeResult, RangeRunner, paces_of, patient_openers
 from rag_migration_pipeline.receipts import read_counts
+from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.changes import Changes
@@ -63,6 +64,8 @@ class Outcome:
         contradiction: What the target contradicts; the proof's, or a range's.
         over_budget: More records were set aside than allowed.
         changes: What an incremental run found, or None.
+        both_changed: Records that changed on both sides, as the target names them; what the source has was taken.
+        left_out: Planned records that were gone from the source, as it named them.
         is_interrupted: Somebody wanted it to stop.
         checkpoint_file: The ledger.
     """
@@ -81,6 +84,8 @@ class Outcome:
     contradiction: ValidationError | None = None
     over_budget: RecordRejectedError | None = None
     changes: Changes | None = None
+    both_changed: tuple[RecordId, ...] = ()
+    left_out: tuple[RecordId, ...] = ()
     is_interrupted: bool = False
     checkpoint_file: str = ""
 
@@ -208,6 +213,7 @@ class Engine:
             for result in results:
                 self._book(result)
         outcome.rejected, outcome.skipped = self.tally.rejected, self.tally.skipped
+        outcome.both_changed, outcome.left_out = tuple(self.tally.both_changed), tuple(self.tally.left_out)
         outcome.batches = self.tally.progress.current_batch
         outcome.filtered = max(0, planned - outcome.migrated - outcome.failed - outcome.rejected - outcome.skipped)
         self._raise_what_ended_it()

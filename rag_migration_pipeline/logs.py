@@ -151,7 +151,7 @@ def logging_to_stderr(form: LogForm, level: str, secrets: Secrets) -> Iterator[N
 
 
 _OF_THE_SOURCE: dict[type, str] = {
-    BothSidesChanged: "changed in the source and in the target; what the source has is written",
+    BothSidesChanged: "changed in the source and in the target; what is so in the source is taken",
     RecordsGone: "are gone from the source since they were planned, and left out",
 }
 

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from rag_migration_pipeline.errors import SpecError
 
 Place = tuple[str | int, ...]
-LineOf = Callable[[Place], int | None]
-"""Gives the line (from 1) of a place in the file that the values were read from, or None."""
+LineOf = Callable[[Place], int | str | None]
+"""Gives the line (from 1) of a place in the file that the values were read from; where it came from elsewhere, a phrase
+that says so; or None."""
 
 _UNKNOWN = "there is no such option; check the spelling"
 
@@ -101,4 +102,5 @@ def _is_other_form(problem: Problem, found: Sequence[Problem]) -> bool:
 def _sentence(problem: Problem, line_of: LineOf | None) -> str:
     line = line_of(problem.place) if line_of is not None else None
     place = ".".join(map(str, problem.place))
-    return f"{f'line {line}, ' if line else ''}{place or 'the whole'}: {problem.what}"
+    where = f"line {line}" if isinstance(line, int) else line
+    return f"{f'{where}, ' if where else ''}{place or 'the whole'}: {problem.what}"

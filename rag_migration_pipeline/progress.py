@@ -12,13 +12,16 @@ from typing import Any
 
 from rag_migration_pipeline.events import (
     BatchDone,
+    BothSidesChanged,
     Event,
     RangeFailed,
     RangeProven,
     RangeStarted,
+    RecordsGone,
     RecordsRejected,
     RecordsSkipped,
 )
+from rag_migration_pipeline.records import RecordId
 
 WINDOW_S = 30.0
 """Over how many seconds the rate is taken."""
@@ -73,6 +76,8 @@ class Tally:
     Attributes:
         rejected: Records that were set aside.
         skipped: Records that stayed as the target had them.
+        both_changed: Ids of records that changed on both sides, as the target names them.
+        left_out: Ids of planned records that were gone from the source, as it named them.
     """
 
     def __init__(self, on_progress: OnProgress | None = None) -> None:
@@ -91,6 +96,8 @@ class Tally:
         self._written: Counter[str] = Counter()
         self._rates: deque[tuple[float, int]] = deque([(self._begun_s, 0)])
         self.rejected = self.skipped = 0
+        self.both_changed: list[RecordId] = []
+        self.left_out: list[RecordId] = []
 
     def plan(self, total: int, done: int, batches: int) -> None:
         """Take in how many records and batches there are, and how many records are done with already."""
@@ -110,6 +117,10 @@ class Tally:
                 self._errors += len(event.rejections)
             elif isinstance(event, RecordsSkipped):
                 self.skipped += len(event.ids)
+            elif isinstance(event, BothSidesChanged):
+                self.both_changed += event.ids
+            elif isinstance(event, RecordsGone):
+                self.left_out += event.ids
             elif isinstance(event, BatchDone) and event.step == "validate":
                 self._written[event.range_key] += event.records
                 self._advance(event.range_key, event.records, 1)

@@ -196,6 +196,12 @@ def write_quarantine(path: Path, quarantine: Quarantine | None) -> None:
     write_atomically(path, write)
 
 
+_IF_DAMAGED = (
+    "A repaired copy: write it once more, as an uncompressed or compressed Arrow file (Feather). The file in the state "
+    "folder: remove it, and launch its range again."
+)
+
+
 def read_quarantine(path: Path) -> Quarantine:
     """Return a quarantine file, as this project wrote it or as somebody wrote it anew (``DataFrame.to_feather``).
 
@@ -208,7 +214,7 @@ def read_quarantine(path: Path) -> Quarantine:
             todo="Give the full path of a file under quarantine/ in the migration's state folder, or of a copy.",
             path=str(path),
         )
-    with reading_errors(path), pa.memory_map(str(path)) as source:
+    with reading_errors(path, _IF_DAMAGED), pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all().replace_schema_metadata(None).combine_chunks()
     missing = [name for name in (*ACCOUNT, *_RECORD_TEXTS) if name not in table.schema.names]
     if missing:

@@ -129,6 +129,8 @@ def _result_of(migration: Migration, state: StateFolder, outcome: Outcome, start
         "notes": list(report.notes) if report is not None else [],
         "left_over": report.left_over if report is not None else 0,
         "not_read_again": report.unread if report is not None else 0,
+        "both_changed": [id_text(record_id) for record_id in outcome.both_changed],
+        "left_out": [id_text(record_id) for record_id in outcome.left_out],
     }
     if outcome.changes is not None:
         metadata["changes"] = {

@@ -5,7 +5,7 @@ belong here: reading files (``config_files.py``), what the options mean (``spec.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rag_migration_pipeline.cli.table import TABLE, Entry
 from rag_migration_pipeline.config_files import Described, read_config
 from rag_migration_pipeline.errors import SpecError
 from rag_migration_pipeline.locators import has_secret, mask_url, parse_locator
-from rag_migration_pipeline.problems import LineOf
+from rag_migration_pipeline.problems import LineOf, Place
 from rag_migration_pipeline.spec import Migration, MigrationSpec, migration_of_spec, name_of, spec_from_values
 
 _RETRY_KEYS = {"max_attempts": "max_retries", "retry_delay_s": "delay_s", "retry_backoff": "backoff"}
@@ -87,9 +87,22 @@ def _asked(given: Mapping[str, Any], described: Described | None) -> Asked:
         got = type(described.values).__name__
         raise described.named(SpecError(f"expected a mapping of options, got {got}.", todo="See docs/migrations.md."))
     try:
-        return _checked(_named(_over(described.values, given)), described)
+        return _checked(_named(_over(described.values, given)), replace(described, line_of=_origin(described, given)))
     except SpecError as error:
         raise described.named(error) from error
+
+
+def _origin(described: Described, given: Mapping[str, Any]) -> LineOf:
+    """Return what says where an option stands: in a line of the file, or in a flag or variable that replaces it."""
+    entries = {entry.key: entry for entry in TABLE if entry.key in given}
+
+    def origin(place: Place) -> int | str | None:
+        entry = entries.get(str(place[0])) if place else None
+        if entry is not None:
+            return f"not in the file but given as {entry.flags[0]} or {entry.variable}"
+        return described.line_of(place) if described.line_of is not None else None
+
+    return origin
 
 
 def _checked(values: Mapping[str, Any], described: Described | None) -> Asked:

@@ -119,7 +119,7 @@ def _described(attributes: Any, context: dg.ComponentLoadContext) -> Described:
 
 
 def _inside(line_of: LineOf | None) -> LineOf | None:
-    def inner(place: Place) -> int | None:
+    def inner(place: Place) -> int | str | None:
         return line_of((_ATTRIBUTES, *place)) if line_of is not None else None
 
     return inner

@@ -107,7 +107,7 @@ def _emit(log: Any, event: Event) -> None:
         log.warning("deprecated fields, each with the records of a batch that have it: %s", dict(event.fields))
     elif isinstance(event, BothSidesChanged):
         shown = ", ".join(map(id_text, event.ids[:100]))
-        log.warning("%d records changed on both sides; the source's are written: %s", len(event.ids), shown)
+        log.warning("%d records changed on both sides; what is so in the source is taken: %s", len(event.ids), shown)
     elif isinstance(event, RecordsGone):
         shown = ", ".join(map(id_text, event.ids[:100]))
         log.warning("%d planned records are gone from the source, and left out: %s", len(event.ids), shown)

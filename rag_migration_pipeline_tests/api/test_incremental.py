@@ -60,3 +60,14 @@ def test_what_the_source_lost_stays_unless_it_is_mirrored_and_never_too_much_goe
     assert migrator.migrate("docs", incremental=True, deletes="mirror").success
     assert migrator.target.count("docs") == COUNT - 2
     assert migrator.verify("docs").is_identical
+
+
+def test_records_that_changed_on_both_sides_are_named_in_the_result(migrator: VectorStoreMigrator) -> None:
+    assert migrator.migrate("docs", incremental=True).metadata["both_changed"] == []
+    with open_target(migrator.source.settings) as source, open_target(migrator.target.settings) as target:
+        found = source.fetch("docs", [3, 4])
+        source.upsert("docs", found.with_columns(documents=["here", "here"]))
+        target.upsert("docs", target.fetch("docs", [4, 5]).with_columns(documents=["there", "there"]))
+    result = migrator.migrate("docs", incremental=True, validate=False)
+    assert result.metadata["both_changed"] == ["int:4"]
+    assert migrator.verify("docs").changed.keys() == {"int:5"}, "what changed there alone is no business of a sync"

@@ -106,6 +106,8 @@ def test_what_is_wrong_in_a_file_is_named_with_its_place(tmp_path: Path) -> None
     path.write_text("name: m\nsource: memory://a\ntarget: memory://b\nconflict: ask\n")
     with pytest.raises(SpecError, match=r"m\.yaml, document 1: .*line 4, conflict"):
         asked({}, path)
+    with pytest.raises(SpecError, match=r"line 4, conflict.*; not in the file but given as --batch-size or "):
+        asked({"page_count": "many"}, path)
     path.write_text("[1, 2]")
     with pytest.raises(SpecError, match="expected a mapping of options, got list"):
         asked({}, path)

@@ -99,3 +99,23 @@ def test_what_is_wrong_is_said_with_its_line_and_without_values(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"nothing\.yaml: No such file"):
         read_config(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.yaml", "name: a\nfilter: &loop {x: *loop}\n", "an alias (*name) stands within what its anchor"),
+        ("a.yaml", "name: a\nfilter: &loop [1, {x: [*loop]}]\n", "an alias (*name) stands within what its anchor"),
+        ("a.yaml", f"name: a\nmapping: {'[' * 5000}{']' * 5000}\n", "it is nested too deeply"),
+        ("a.json", f'{{"name": {"[" * 200_000}{"]" * 200_000}}}', "it is nested too deeply"),
+    ],
+)
+def test_what_has_no_end_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_config(write(tmp_path, name, text))
+    assert said in caught.value.what
+
+
+def test_an_alias_that_is_used_twice_is_no_loop(tmp_path: Path) -> None:
+    found = read_config(write(tmp_path, "a.yaml", "name: a\nfilter: {x: &one {y: 1}, z: [*one, *one]}\n"))
+    assert found[0].values["filter"] == {"x": {"y": 1}, "z": [{"y": 1}, {"y": 1}]}
