@@ -34,8 +34,8 @@ from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import state_folder
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.context import MigrationContext, Openers, context_of, open_migration
+from rag_migration_pipeline.steps.going_on import go_on
 from rag_migration_pipeline.steps.integrity import Timing
-from rag_migration_pipeline.steps.leaving_out import without_gone
 from rag_migration_pipeline.steps.manifest import proven_keys
 from rag_migration_pipeline.steps.planning import is_finished
 from rag_migration_pipeline.steps.report import Report, prove_collection
@@ -174,7 +174,7 @@ class Engine:
         with open_migration(
             self.migration, self._state_dir, self._take, plan=is_new, fresh=is_new, openers=openers
         ) as found:
-            context = without_gone(found)
+            context = go_on(found)
             if is_new or not is_finished(context.state, context.manifest):
                 self._carry(context, paces)
                 if is_new or not options.incremental or not self._outcome.is_done:

@@ -24,7 +24,7 @@ from rag_migration_pipeline.orchestration.facts import (
 )
 from rag_migration_pipeline.orchestration.ops import MigrationOps
 from rag_migration_pipeline.orchestration.session import Planning, migration_context
-from rag_migration_pipeline.steps.leaving_out import without_gone
+from rag_migration_pipeline.steps.going_on import go_on
 from rag_migration_pipeline.steps.manifest import manifest_fingerprint
 
 
@@ -50,7 +50,7 @@ def _source_manifest(appearance: Appearance) -> dg.AssetsDefinition:
     def source_manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         """The source cut once into fixed half-open ranges, with count and id digest, stored with the plan."""
         with migration_context(context, declaration, plan=Planning.IF_CHANGED) as found:
-            migration = without_gone(found)
+            migration = go_on(found)
             register_partitions(context.instance, declaration, migration.manifest)
             return dg.MaterializeResult(
                 metadata=manifest_metadata(migration.manifest),

@@ -23,8 +23,8 @@ from rag_migration_pipeline.orchestration.session import Planning, dagster_failu
 from rag_migration_pipeline.orchestration.words import Kind
 from rag_migration_pipeline.steps.changes import Changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext, context_of
+from rag_migration_pipeline.steps.going_on import go_on
 from rag_migration_pipeline.steps.launching import records_to_carry, refuse_launch, remainder
-from rag_migration_pipeline.steps.leaving_out import without_gone
 from rag_migration_pipeline.steps.manifest import Manifest, manifest_fingerprint, proven_keys
 from rag_migration_pipeline.steps.planning import is_finished
 from rag_migration_pipeline.steps.preview import previewed
@@ -133,7 +133,7 @@ def _planned_dry(context: dg.OpExecutionContext, declaration: MigrationDeclarati
 
 def _planned(context: dg.OpExecutionContext, declaration: MigrationDeclaration, kind: Kind) -> Round:
     with migration_context(context, declaration, plan=PLANNING[kind]) as found:
-        migration = without_gone(found)
+        migration = go_on(found)
         changes: Changes | None = None
         later, watermark = migration, None
         is_partial = kind is Kind.SYNC and is_finished(migration.state, migration.manifest)

@@ -11,11 +11,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from rag_migration_pipeline.digests import digest_contents
 from rag_migration_pipeline.envelope import unpack
-from rag_migration_pipeline.options import Deletes
+from rag_migration_pipeline.errors import ConflictError
+from rag_migration_pipeline.options import BothChanged, Deletes
 from rag_migration_pipeline.receipts import read_receipt
-from rag_migration_pipeline.records import RecordId
+from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.steps.changes import pack_anew
 from rag_migration_pipeline.steps.context import MigrationContext
+from rag_migration_pipeline.steps.journal import ids_noted_in
+from rag_migration_pipeline.steps.pending import read_pending
+from rag_migration_pipeline.steps.targets import written_under
+
+SHOWN = 10
 
 
 def both_changed(
@@ -45,6 +51,45 @@ def both_changed(
                 is_settled = (keeps and record_id in lost) or held.get(page[record_id]) == wanted.get(page[record_id])
                 if not is_settled:
                     yield page[record_id]
+
+
+def refuse_changed_meanwhile(context: MigrationContext) -> None:
+    """Refuse to go on with a sync where somebody changed records in the target that it is still to write or take away.
+
+    They were compared when it was planned; since then it may have been cut short. What an attempt of it may have
+    written already is not looked at.
+
+    Raises:
+        ConflictError: There are some, and ``both_changed`` is fail.
+    """
+    if context.migration.options.both_changed is not BothChanged.FAIL:
+        return
+    before: dict[str, Mapping[RecordId, RecordId]] = {}
+    lost: set[RecordId] = set()
+    for entry in context.manifest.ranges:
+        pending = read_pending(context.state, entry.key, context.manifest.generation)
+        if pending is None or not context.state.receipt(entry.key).exists():
+            continue
+        lost.update(pending.gone)
+        noted = ids_noted_in(context.state, entry.key)
+        found = written_under(context.state, entry.key, {*pending.changed, *pending.gone})
+        before[entry.key] = {record_id: target_id for record_id, target_id in found.items() if target_id not in noted}
+    refuse_both_changed(context, tuple(both_changed(context, before, lost)))
+
+
+def refuse_both_changed(context: MigrationContext, ids: Sequence[RecordId]) -> None:
+    """Refuse to write over records that changed on both sides, where the options forbid it.
+
+    Raises:
+        ConflictError: See above.
+    """
+    if ids and context.migration.options.both_changed is BothChanged.FAIL:
+        shown = ", ".join(map(id_text, ids[:SHOWN]))
+        raise ConflictError(
+            f"{len(ids)} records changed in the source, and in {context.target.address}, collection "
+            f"{context.migration.target_collection!r}, as well since the last sync: {shown}; both_changed is fail.",
+            todo="Make them the same on both sides, or set both_changed to overwrite, which takes what the source has.",
+        )
 
 
 def _held(context: MigrationContext, ids: Sequence[RecordId]) -> dict[RecordId, bytes]:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rag_migration_pipeline.digests import digest_ids
-from rag_migration_pipeline.errors import ConflictError, SchemaCompatibilityError
+from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.events import BothSidesChanged, ManifestMade
-from rag_migration_pipeline.options import BothChanged, Deletes
+from rag_migration_pipeline.options import Deletes
 from rag_migration_pipeline.plan import refuse_conflicts
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import read_sightings
-from rag_migration_pipeline.steps.both_changed import both_changed
+from rag_migration_pipeline.steps.both_changed import both_changed, refuse_both_changed
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.context import (
     MigrationContext,
@@ -217,16 +217,9 @@ def _tell_both_changed(context: MigrationContext, owners: _Owners) -> None:
         ConflictError: There are some, and the options forbid writing over them.
     """
     ids = tuple(both_changed(context, owners.before, owners.lost))
-    if not ids:
-        return
-    if context.migration.options.both_changed is BothChanged.FAIL:
-        shown = ", ".join(map(id_text, ids[:SHOWN]))
-        raise ConflictError(
-            f"{len(ids)} records changed in the source, and in {context.target.address}, collection "
-            f"{context.migration.target_collection!r}, as well since the last sync: {shown}; both_changed is fail.",
-            todo="Make them the same on both sides, or set both_changed to overwrite, which takes what the source has.",
-        )
-    context.emit(BothSidesChanged(context.migration.name, ids))
+    refuse_both_changed(context, ids)
+    if ids:
+        context.emit(BothSidesChanged(context.migration.name, ids))
 
 
 def _there(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:

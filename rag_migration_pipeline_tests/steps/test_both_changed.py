@@ -4,10 +4,12 @@ from contextlib import suppress
 
 import pytest
 
-from rag_migration_pipeline.errors import ConflictError, ValidationError
+from rag_migration_pipeline.errors import ConflictError, StoreUnavailableError, ValidationError
 from rag_migration_pipeline.events import BothSidesChanged
+from rag_migration_pipeline.steps.going_on import go_on
+from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline_tests.steps.support import World, dump, records
-from rag_migration_pipeline_tests.steps.test_syncing import contents, start, sync
+from rag_migration_pipeline_tests.steps.syncs import breaking, contents, plan, run_pending, start, sync
 
 
 def found(world: World) -> list[tuple[str, ...]]:
@@ -91,4 +93,27 @@ def test_a_refusal_is_settled_by_making_both_sides_the_same(world: World) -> Non
     world.a.upsert("docs", world.b.fetch("docs", ["r003"]))
     _, _, report = sync(world, migration)
     assert report.is_proven
+    assert contents(world)[1] == contents(world)[0]
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_what_changes_in_the_target_while_a_sync_is_interrupted_is_not_written_over(world: World, written: int) -> None:
+    """What the sync itself wrote before it was cut short is no change of others."""
+    migration = world.migration(both_changed="fail", deletes="mirror")
+    start(world, migration)
+    world.fill(records(["r001", "r005", "r009"], start=60))
+    world.a.delete("docs", ["r006"])
+    plan(world, migration)
+    with breaking(world, migration, 2 * written) as context, suppress(StoreUnavailableError):
+        run_pending(context)
+    with world.opened(migration, plan=False) as context:
+        assert go_on(context).manifest.generation == 1
+    world.b.upsert("docs", records(["r009"], start=80))
+    before = dump(world.b)
+    with world.opened(migration, plan=False) as context, pytest.raises(ConflictError, match=r"1 records .*string:r009"):
+        go_on(context)
+    assert dump(world.b) == before
+    with world.opened(world.migration(both_changed="overwrite", deletes="mirror"), plan=False) as context:
+        _, only = run_pending(go_on(context))
+        assert prove_collection(context, only).is_proven
     assert contents(world)[1] == contents(world)[0]
