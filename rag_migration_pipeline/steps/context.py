@@ -175,20 +175,21 @@ def context_of(
 
 
 def refuse_many_gone(
-    context: MigrationContext, count: int, consequence: str, otherwise: str = "raise max_deletes"
+    context: MigrationContext, count: int, total: int, consequence: str, otherwise: str = "raise max_deletes"
 ) -> None:
     """Refuse to follow a source that has lost more of its records than ``max_deletes`` allows.
 
     Args:
         context: The migration.
-        count: How many of the planned records are gone.
+        count: How many records are gone.
+        total: Of how many.
         consequence: What would become of them, for the message.
         otherwise: What to do where that is right.
 
     Raises:
         SourceChangedError: They are too many.
     """
-    allowed, total = context.migration.options.max_deletes, context.manifest.count
+    allowed = context.migration.options.max_deletes
     if is_over(count, total, allowed):
         raise SourceChangedError(
             f"{count} of {total} records are gone from {context.source.address}, collection "

@@ -75,7 +75,7 @@ def without_gone(context: MigrationContext) -> MigrationContext:
         done = set(proven_keys(context.state, context.manifest))
         gone = _still_gone(context, _noted(context, done))
         if gone:
-            refuse_many_gone(context, sum(map(len, gone.values())), "and would be left out")
+            refuse_many_gone(context, sum(map(len, gone.values())), context.manifest.count, "and would be left out")
             manifest = _store_without(context, gone, done)
             named = sorted((record_id for ids in gone.values() for record_id in ids), key=id_text)
             context.emit(RecordsGone(context.migration.name, tuple(named)))

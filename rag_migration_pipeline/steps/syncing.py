@@ -69,7 +69,7 @@ def plan_changes(context: MigrationContext, changes: Changes) -> Manifest:
         count = len(doomed) + sum(len(item.mark) for item in pending.values())
         left_filter = "" if context.migration.options.filter is None else "or left the filter, "
         consequence = f"{left_filter}and would be deleted from the target, or marked there"
-        refuse_many_gone(context, count, consequence, "raise max_deletes, or set deletes to keep")
+        refuse_many_gone(context, count, owners.carried, consequence, "raise max_deletes, or set deletes to keep")
         known = (set(read_known_ids(context.state, context.manifest)) | foreign) - doomed
         left = owners.left() - doomed
         ids = [record_id for item in ranges for record_id in item.ids]
@@ -116,6 +116,11 @@ class _Owners:
         for entry in self.context.manifest.ranges:
             ids.update(read_receipt(self.context.state.receipt(entry.key)).ids)
         return ids.difference(*(pairs.values() for pairs in self.before.values()))
+
+    @property
+    def carried(self) -> int:
+        """How many records the target has of the migration."""
+        return len(self.others) + sum(map(len, self.before.values()))
 
     @cached_property
     def after(self) -> Mapping[RecordId, RecordId]:

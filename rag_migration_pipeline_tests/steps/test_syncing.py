@@ -187,9 +187,10 @@ def test_records_that_a_filter_no_longer_takes_leave_a_mirror_and_stay_otherwise
 @pytest.mark.parametrize("push_down", [False, True])
 def test_records_that_leave_the_filter_count_as_lost(world: World, deletes: str, push_down: bool) -> None:
     migration = world.migration(filter={"n": {"$lt": 50}}, push_down=push_down, deletes=deletes, max_deletes=0.2)
+    world.fill(records([f"x{n:03d}" for n in range(30)], start=100))  # that the filter never takes
     start(world, migration)
-    world.fill(records(numbered(11), start=70))
-    with pytest.raises(SourceChangedError, match=r"11 of 11 records are gone .*or left the filter, and would be"):
+    world.fill(records(["r003", "r004", "r005"], start=70))
+    with pytest.raises(SourceChangedError, match=r"3 of 11 records are gone .*or left the filter, and would be"):
         sync(world, migration)
     assert numbers(world) == {f"r{n:03d}": n for n in range(11)}
     world.fill(records(numbered(11)))
