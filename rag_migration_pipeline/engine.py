@@ -20,12 +20,12 @@ from rag_migration_pipeline.errors import (
     MigrationError,
     MigrationInterruptedError,
     RecordRejectedError,
-    SpecError,
+    SourceChangedError,
     ValidationError,
 )
 from rag_migration_pipeline.events import Event, EventSink, ignore_events
 from rag_migration_pipeline.ledger import JsonLedger, Ledger, LedgerHead, RangeRecord, RunState
-from rag_migration_pipeline.options import MigrationOptions, WorkerType
+from rag_migration_pipeline.options import WorkerType
 from rag_migration_pipeline.progress import OnProgress, Tally
 from rag_migration_pipeline.range_runner import Paces, RangeResult, RangeRunner, paces_of, patient_openers
 from rag_migration_pipeline.receipts import read_counts
@@ -43,10 +43,20 @@ from rag_migration_pipeline.steps.syncing import plan_changes
 from rag_migration_pipeline.steps.task import task_size
 from rag_migration_pipeline.steps.watching import find_changes, note_watermark
 from rag_migration_pipeline.stopping import StopRequest
-from rag_migration_pipeline.stores.capabilities import Capabilities
-from rag_migration_pipeline.workers import ProcessJob, Results, run_in_processes, run_in_threads
+from rag_migration_pipeline.workers import (
+    ProcessJob,
+    Results,
+    refuse_one_process,
+    run_in_processes,
+    run_in_threads,
+    worker_count,
+)
 
 _log = logging.getLogger(__name__)
+
+
+ROUNDS = 5
+"""So often at most a run carries a range of which the source loses planned records meanwhile."""
 
 
 @dataclass
@@ -176,7 +186,7 @@ class Engine:
         ) as found:
             context = go_on(found)
             if is_new or not is_finished(context.state, context.manifest):
-                self._carry(context, paces)
+                context = self._carry(context, paces)
                 if is_new or not options.incremental or not self._outcome.is_done:
                     return
             elif not options.incremental:
@@ -193,32 +203,54 @@ class Engine:
             if self._outcome.is_done:
                 note_watermark(later, watermark)
 
-    def _carry(self, context: MigrationContext, paces: Paces, *, is_proven: bool = False) -> None:
-        """Carry the ranges that are not proven yet, and prove the whole.
+    def _carry(self, context: MigrationContext, paces: Paces, *, is_proven: bool = False) -> MigrationContext:
+        """Carry the ranges that are not proven yet, and prove the whole; return the migration as it is planned then.
 
         Args:
             context: The migration.
             paces: How fast the stores may be asked.
             is_proven: Whether an earlier proof covers the ranges that are; then only the others are read back.
         """
-        sizes = _sizes(context)
-        keys = list(sizes)
-        planned, total = sum(sizes.values()), context.manifest.count
-        outcome = self._outcome
-        outcome.planned, outcome.already = planned, total - planned
+        outcome, sizes = self._outcome, _sizes(context)
+        keys, planned = list(sizes), sum(sizes.values())
+        outcome.planned, outcome.already = planned, context.manifest.count - planned
         outcome.migrated = outcome.failed = 0
-        self._ledger.plan(context.manifest.plan_digest, _ranges_of(context, sizes))
-        self.tally.plan(total, total - planned, sum(-(-size // context.page_count) for size in sizes.values()))
-        with closing(self._results(context, paces, keys)) as results:
-            for result in results:
-                self._book(result)
+        for again in reversed(range(ROUNDS)):
+            lost = self._carry_ranges(context, paces, sizes)
+            if lost and again and not (outcome.errors or self._stop.is_requested):
+                try:
+                    context = go_on(context)
+                    sizes = _sizes(context)
+                    continue
+                except SourceChangedError as refusal:
+                    outcome.errors.append(str(refusal))
+            for result in lost:
+                self._book_failure(result)
+            break
         outcome.rejected, outcome.skipped = self.tally.rejected, self.tally.skipped
         outcome.both_changed, outcome.left_out = tuple(self.tally.both_changed), tuple(self.tally.left_out)
         outcome.batches = self.tally.progress.current_batch
-        outcome.filtered = max(0, planned - outcome.migrated - outcome.failed - outcome.rejected - outcome.skipped)
+        done = outcome.migrated + outcome.failed + outcome.rejected + outcome.skipped
+        outcome.filtered = max(0, planned - done - len(outcome.left_out))
         self._raise_what_ended_it()
         if not outcome.errors:
             self._prove(context, keys if is_proven else None)
+        return context
+
+    def _carry_ranges(self, context: MigrationContext, paces: Paces, sizes: Mapping[str, int]) -> list[RangeResult]:
+        """Carry ranges; return the results of those of which the source lost records meanwhile, and of no others."""
+        total, planned = context.manifest.count, sum(sizes.values())
+        self._ledger.plan(context.manifest.plan_digest, _ranges_of(context, sizes))
+        self.tally.plan(total, total - planned, sum(-(-size // context.page_count) for size in sizes.values()))
+        lost: list[RangeResult] = []
+        with closing(self._results(context, paces, list(sizes))) as results:
+            for result in results:
+                if isinstance(result.error, SourceChangedError) and self._state.gone(result.key).exists():
+                    self._ledger.note(result.key, state=RunState.FAILED, **result.facts)
+                    lost.append(result)
+                else:
+                    self._book(result)
+        return lost
 
     def _results(self, context: MigrationContext, paces: Paces, keys: Sequence[str]) -> Results:
         count = worker_count(self.migration.options, context.source.capabilities, context.target.capabilities)
@@ -238,19 +270,23 @@ class Engine:
         if isinstance(result.error, MigrationInterruptedError):
             self._ledger.note(result.key, state=RunState.INTERRUPTED, **result.facts)
             return
-        outcome.failed += result.failed
-        outcome.errors += result.errors
         if result.is_written:
             outcome.migrated += self.tally.written(result.key)
         if isinstance(result.error, ValidationError) and outcome.contradiction is None:
             outcome.contradiction = result.error
         state = RunState.DONE if result.is_done else RunState.FAILED
         self._ledger.note(result.key, state=state, **result.facts)
-        for text in result.errors:
-            self._ledger.note(result.key, error=text)
+        self._book_failure(result)
         if result.is_fatal and self._fatal is None:
             self._fatal = result.error
             self._stop.request(f"range {result.key} failed")
+
+    def _book_failure(self, result: RangeResult) -> None:
+        """Take in what failed of a range, if anything did."""
+        self._outcome.failed += result.failed
+        self._outcome.errors += result.errors
+        for text in result.errors:
+            self._ledger.note(result.key, error=text)
 
     def _prove(self, context: MigrationContext, only: Sequence[str] | None) -> None:
         try:
@@ -287,35 +323,6 @@ class Engine:
             todo="Run it again with resume: what is done stays done.",
             ranges_done=done,
             ranges=total,
-        )
-
-
-def worker_count(options: MigrationOptions, source: Capabilities, target: Capabilities) -> int:
-    """Return how many ranges are to run at once.
-
-    Unless the options say so: one without ``parallel`` or beside an engine in this process, which more workers slow
-    down; otherwise two, which was measured to help (docs/benchmarks.md).
-    """
-    if options.max_workers is not None:
-        return options.max_workers
-    is_embedded = source.is_embedded or target.is_embedded
-    return AUTO_WORKERS if options.parallel and not is_embedded else 1
-
-
-AUTO_WORKERS = 2
-
-
-def refuse_one_process(*stores: Capabilities) -> None:
-    """Refuse stores that live in one process only.
-
-    Raises:
-        SpecError: Names them.
-    """
-    alone = [f"{item.store} ({item.form})" for item in stores if item.is_embedded or item.form == "process"]
-    if alone:
-        raise SpecError(
-            f"worker_type process: {' and '.join(alone)} can be used by one process only.",
-            todo="Use threads, or run the store as a server.",
         )
 
 

@@ -74,8 +74,6 @@ class Tally:
     """Counts what happens in a run; takes the events of its threads and processes.
 
     Attributes:
-        rejected: Records that were set aside.
-        skipped: Records that stayed as the target had them.
         both_changed: Ids of records that changed on both sides, as the target names them.
         left_out: Ids of planned records that were gone from the source, as it named them.
     """
@@ -95,9 +93,22 @@ class Tally:
         self._batches_in_range: Counter[str] = Counter()
         self._written: Counter[str] = Counter()
         self._rates: deque[tuple[float, int]] = deque([(self._begun_s, 0)])
-        self.rejected = self.skipped = 0
+        self._rejected: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self.both_changed: list[RecordId] = []
         self.left_out: list[RecordId] = []
+
+    @property
+    def rejected(self) -> int:
+        """Records that were set aside."""
+        with self._turn:
+            return self._rejected.total()
+
+    @property
+    def skipped(self) -> int:
+        """Records that stayed as the target had them."""
+        with self._turn:
+            return self._skipped.total()
 
     def plan(self, total: int, done: int, batches: int) -> None:
         """Take in how many records and batches there are, and how many records are done with already."""
@@ -111,12 +122,13 @@ class Tally:
             if isinstance(event, RangeStarted):
                 self._planned[event.range_key] = event.records, event.batches
                 self._in_range[event.range_key] = self._batches_in_range[event.range_key] = 0
-                self._written[event.range_key] = 0
+                for counts in (self._written, self._rejected, self._skipped):  # of what is carried once more, the last
+                    counts[event.range_key] = 0
             elif isinstance(event, RecordsRejected):
-                self.rejected += len(event.rejections)
+                self._rejected[event.range_key] += len(event.rejections)
                 self._errors += len(event.rejections)
             elif isinstance(event, RecordsSkipped):
-                self.skipped += len(event.ids)
+                self._skipped[event.range_key] += len(event.ids)
             elif isinstance(event, BothSidesChanged):
                 self.both_changed += event.ids
             elif isinstance(event, RecordsGone):

@@ -1,7 +1,7 @@
 """Workers: several ranges at once, in threads or in processes.
 
-Belongs here: handing out ranges, taking back results and events, workers that die. Does not belong here: what is done
-with a range (``range_runner.py``), what follows from a result (``engine.py``).
+Belongs here: how many there are, handing out ranges, taking back results and events, workers that die. Does not belong
+here: what is done with a range (``range_runner.py``), what follows from a result (``engine.py``).
 
 Threads share the stores of the run. A process opens its own, gets everything it needs through a pipe (nothing of it can
 be seen from outside), and ends when the process that started it does.
@@ -23,9 +23,11 @@ from typing import Any
 
 from rag_migration_pipeline.errors import MigrationError, SpecError, StoreUnavailableError
 from rag_migration_pipeline.events import Event, EventSink
+from rag_migration_pipeline.options import MigrationOptions
 from rag_migration_pipeline.range_runner import Paces, RangeResult, open_runner
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.stopping import StopRequest
+from rag_migration_pipeline.stores.capabilities import Capabilities
 
 MAX_DEATHS = 3
 """So many workers may die in a run before it ends."""
@@ -39,6 +41,35 @@ _STOP = "stop"
 Results = Generator[RangeResult, None, None]
 OnBegin = Callable[[str], None]
 _Results = queue.SimpleQueue[RangeResult | BaseException | None]
+
+
+def worker_count(options: MigrationOptions, source: Capabilities, target: Capabilities) -> int:
+    """Return how many ranges are to run at once.
+
+    Unless the options say so: one without ``parallel`` or beside an engine in this process, which more workers slow
+    down; otherwise two, which was measured to help (docs/benchmarks.md).
+    """
+    if options.max_workers is not None:
+        return options.max_workers
+    is_embedded = source.is_embedded or target.is_embedded
+    return AUTO_WORKERS if options.parallel and not is_embedded else 1
+
+
+AUTO_WORKERS = 2
+
+
+def refuse_one_process(*stores: Capabilities) -> None:
+    """Refuse stores that live in one process only.
+
+    Raises:
+        SpecError: Names them.
+    """
+    alone = [f"{item.store} ({item.form})" for item in stores if item.is_embedded or item.form == "process"]
+    if alone:
+        raise SpecError(
+            f"worker_type process: {' and '.join(alone)} can be used by one process only.",
+            todo="Use threads, or run the store as a server.",
+        )
 
 
 def run_in_threads(

@@ -309,3 +309,56 @@ def test_processes_are_refused_where_a_store_lives_in_one(world: World) -> None:
     world.fill(records(numbered(8)))
     with pytest.raises(SpecError, match=r"worker_type process: memory \(process\) and memory \(process\)"):
         run(world, world.migration(worker_type="process"))
+
+
+def losing(world: World, *ids: str, **options: Any) -> Migration:
+    """Return a migration during which the source loses one of these records at every batch that is written."""
+    left = list(ids)
+
+    def fault(_store: VectorStore, operation: str) -> None:
+        if operation == "upsert" and left:
+            world.a.delete("docs", [left.pop(0)])
+
+    return failing(world, fault, **options)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("detect", [None, "payload"])
+def test_a_run_goes_on_without_what_its_source_loses_meanwhile(world: World, workers: int, detect: str | None) -> None:
+    options: dict[str, Any] = {"deletes": "mirror", "max_workers": workers}
+    world.fill(records(numbered(30)))
+    if detect is not None:
+        assert run(world, world.migration(**options)).is_done
+        world.fill(records(numbered(30), start=100))
+        options |= {"incremental": True, "detect": detect}
+    outcome = run(world, losing(world, "r029", "r022", "r015", **options))
+    assert outcome.is_done
+    assert outcome.errors == []
+    assert set(outcome.left_out) == {"r015", "r022", "r029"}
+    assert (outcome.migrated, outcome.failed, outcome.filtered) == (27, 0, 0)
+    assert same(world)
+    assert {item["state"] for item in ledger(world, world.migration(**options))["ranges"].values()} == {"done"}
+    again = run(world, world.migration(**{**options, "incremental": True}))
+    assert (again.is_done, again.migrated) == (True, 0)
+
+
+def test_a_source_that_loses_too_much_fails_the_run_by_name_and_is_carried_when_that_is_allowed(world: World) -> None:
+    world.fill(records(numbered(12)))
+    lost = [f"r{n:03d}" for n in (11, 10, 9, 8)]
+    outcome = run(world, losing(world, *lost, max_deletes=2))
+    assert not outcome.is_done
+    assert any("max_deletes allows 2" in error for error in outcome.errors)
+    assert any("r011" in error for error in outcome.errors), "the ranges say what is gone"
+    assert ledger(world)["state"] == "failed"
+    later = run(world, world.migration(resume=True, max_deletes=5))
+    assert later.is_done
+    assert sorted(later.left_out) == sorted(lost)
+    assert same(world)
+
+
+def test_what_was_set_aside_in_a_range_that_is_carried_again_counts_once(world: World) -> None:
+    world.fill(records(numbered(8)))
+    world.fill_target(records(["r001", "r006"], start=900))
+    outcome = run(world, losing(world, "r007", conflict="skip", page_count=2))
+    assert outcome.is_done
+    assert (outcome.migrated, outcome.skipped, outcome.left_out) == (5, 2, ("r007",))
