@@ -22,6 +22,7 @@ Belongs here: its files and folders, and removing them. Does not belong here: ho
                               report.html                   the same, as a page for people
                               ledger.json                   how far a run without Dagster is, for people
                               sync.json                     the watermark of the last sync
+                              vanished.json                 others' records that the last proof missed in the target
 """
 
 import logging
@@ -156,6 +157,11 @@ class StateFolder:
     def gone(self, range_key: str) -> Path:
         """The records that a range was to carry and did not find."""
         return self.all_gone / range_key.partition("_")[0] / f"{range_key}.json"
+
+    @property
+    def vanished(self) -> Path:
+        """Records of others that a proof missed in the target."""
+        return self.root / "vanished.json"
 
     def repairs(self, range_key: str) -> Path:
         """The repaired records that stand for records of the range's source."""

@@ -113,10 +113,11 @@ def remove_abandoned(folder: Path) -> None:
 
     Others may be writing there meanwhile; a file that cannot be removed stays, too.
     """
-    for path in folder.rglob(f".*{_SUFFIX}"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > ABANDONED_S:
-                path.unlink()
+    for found, _, names in os.walk(folder):
+        for path in (Path(found, name) for name in names if name.startswith(".") and name.endswith(_SUFFIX)):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
 
 
 def _sync(path: Path) -> None:

@@ -19,7 +19,7 @@ from rag_migration_pipeline.steps.changes import pack_anew
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import ids_noted_in
 from rag_migration_pipeline.steps.pending import read_pending
-from rag_migration_pipeline.steps.targets import written_under
+from rag_migration_pipeline.steps.targets import left_filter, written_under
 
 SHOWN = 10
 
@@ -70,7 +70,7 @@ def refuse_changed_meanwhile(context: MigrationContext) -> None:
         pending = read_pending(context.state, entry.key, context.manifest.generation)
         if pending is None or not context.state.receipt(entry.key).exists():
             continue
-        lost.update(pending.gone)
+        lost |= {*pending.gone, *left_filter(context, pending.changed)}
         noted = ids_noted_in(context.state, entry.key)
         found = written_under(context.state, entry.key, {*pending.changed, *pending.gone})
         before[entry.key] = {record_id: target_id for record_id, target_id in found.items() if target_id not in noted}

@@ -25,7 +25,7 @@ from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import read_records
 from rag_migration_pipeline.steps.listing import IdListing, list_selected
 from rag_migration_pipeline.steps.load import PackedBatch, pack_batch
-from rag_migration_pipeline.steps.manifest import RangeEntry, read_range_ids
+from rag_migration_pipeline.steps.manifest import RangeEntry, iter_range_ids
 from rag_migration_pipeline.steps.repairs import read_repairs
 from rag_migration_pipeline.steps.transform import transform_batch
 
@@ -75,8 +75,7 @@ def detect_changes(context: MigrationContext, detect: Detect) -> Changes:
     changed: dict[str, list[RecordId]] = {}
     gone: dict[str, list[RecordId]] = {}
     compared = 0
-    for entry in context.manifest.ranges:
-        ids = read_range_ids(context.state, context.manifest, entry.key)
+    for entry, ids in zip(context.manifest.ranges, iter_range_ids(context.state, context.manifest), strict=True):
         planned.update(ids.ids)
         left = [record_id for record_id in ids.ids if record_id in present]
         if len(left) < len(ids.ids):
@@ -112,11 +111,8 @@ def detect_by_watermark(context: MigrationContext, name: str, value: Any) -> tup
     wanted = later if options.filter is None else {"$and": [options.filter, later]}
     chosen = replace(context.migration, options=options.model_copy(update={"filter": wanted}))
     listing = list_selected(chosen, context.source, with_originals=False)
-    ranges = {
-        record_id: entry.key
-        for entry in context.manifest.ranges
-        for record_id in read_range_ids(context.state, context.manifest, entry.key).ids
-    }
+    planned = iter_range_ids(context.state, context.manifest)
+    ranges = {record_id: item.key for item in planned for record_id in item.ids}
     found = _Later(context, name, value, ranges)
     for start in range(0, len(listing.ids), context.page_count):
         page = listing.ids[start : start + context.page_count]

@@ -174,6 +174,18 @@ def context_of(
     )
 
 
+def as_stored(context: MigrationContext) -> MigrationContext:
+    """Return the migration as it is planned now: another run may have planned on since this one began."""
+    stored = open_manifest(context.state, context.migration)
+    return context if stored.generation == context.manifest.generation else with_manifest(context, stored)
+
+
+def with_manifest(context: MigrationContext, manifest: Manifest) -> MigrationContext:
+    """Return the migration under another manifest."""
+    stores = context.source, context.target
+    return context_of(context.migration, manifest, context.state, *stores, context.emit)
+
+
 def refuse_many_gone(
     context: MigrationContext, count: int, total: int, consequence: str, otherwise: str = "raise max_deletes"
 ) -> None:

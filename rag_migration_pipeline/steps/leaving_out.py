@@ -22,12 +22,12 @@ from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
 from rag_migration_pipeline.state import StateFolder
 from rag_migration_pipeline.state_files import damaged, staging_errors, write_atomically
-from rag_migration_pipeline.steps.context import MigrationContext, context_of, refuse_many_gone
+from rag_migration_pipeline.steps.context import MigrationContext, as_stored, refuse_many_gone, with_manifest
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.manifest import (
     Manifest,
     RangeEntry,
-    open_manifest,
+    iter_range_ids,
     proven_keys,
     read_known_ids,
     read_left_ids,
@@ -71,7 +71,7 @@ def without_gone(context: MigrationContext) -> MigrationContext:
     if not context.state.all_gone.exists():
         return context
     with context.state.planning_lock():
-        context = _as_stored(context)
+        context = as_stored(context)
         done = set(proven_keys(context.state, context.manifest))
         gone = _still_gone(context, _noted(context, done))
         if gone:
@@ -79,20 +79,9 @@ def without_gone(context: MigrationContext) -> MigrationContext:
             manifest = _store_without(context, gone, done)
             named = sorted((record_id for ids in gone.values() for record_id in ids), key=id_text)
             context.emit(RecordsGone(context.migration.name, tuple(named)))
-            context = _with_manifest(context, manifest)
+            context = with_manifest(context, manifest)
         _forget(context)
     return context
-
-
-def _as_stored(context: MigrationContext) -> MigrationContext:
-    """Return the migration as it is planned now: another run may have planned on since this one began."""
-    stored = open_manifest(context.state, context.migration)
-    return context if stored.generation == context.manifest.generation else _with_manifest(context, stored)
-
-
-def _with_manifest(context: MigrationContext, manifest: Manifest) -> MigrationContext:
-    stores = context.source, context.target
-    return context_of(context.migration, manifest, context.state, *stores, context.emit)
 
 
 def _noted(context: MigrationContext, done: Collection[str]) -> dict[str, list[RecordId]]:
@@ -124,9 +113,9 @@ def _store_without(context: MigrationContext, gone: Mapping[str, set[RecordId]],
     parts: list[list[RecordId]] = []
     entries: list[RangeEntry] = []
     pending: dict[str, Pending] = {}
-    for entry in before.ranges:
+    for entry, planned in zip(before.ranges, iter_range_ids(state, before), strict=True):
         lost = gone.get(entry.key, set())
-        ids = [i for i in read_range_ids(state, before, entry.key).ids if i not in lost]
+        ids = [i for i in planned.ids if i not in lost]
         parts.append(ids)
         entries.append(replace(entry, count=len(ids), ids_digest=digest_ids(ids)) if lost else entry)
         left = None if entry.key in done else read_pending(state, entry.key, before.generation)

@@ -4,7 +4,7 @@ Belongs here: what a manifest says, storing it, taking it up again. Does not bel
 (``steps/planning.py``), what happens to a range (the other steps).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -227,6 +227,18 @@ def _read_ids(path: Path) -> list[RecordId]:
         return _ids(_id_texts(pq.read_table(path)))
 
 
+def iter_range_ids(state: StateFolder, manifest: Manifest) -> Iterator[RecordRange]:
+    """Yield all ranges with the ids that the manifest recorded, in order; the file is opened once.
+
+    Raises:
+        ManifestError: The ids are not those that the manifest was made with.
+    """
+    path = state.ids(manifest.generation)
+    with reading_errors(path), pq.ParquetFile(path) as file:
+        for entry in manifest.ranges:
+            yield _range_of(entry, _id_texts(file.read_row_group(entry.ordinal)), path)
+
+
 def read_range_ids(state: StateFolder, manifest: Manifest, key: str) -> RecordRange:
     """Return a range with the ids that the manifest recorded.
 
@@ -237,10 +249,14 @@ def read_range_ids(state: StateFolder, manifest: Manifest, key: str) -> RecordRa
     path = state.ids(manifest.generation)
     with reading_errors(path):
         texts = _id_texts(pq.ParquetFile(path).read_row_group(entry.ordinal))
+    return _range_of(entry, texts, path)
+
+
+def _range_of(entry: RangeEntry, texts: list[bytes], path: Path) -> RecordRange:
     digest = digest_texts(texts)
     if digest != entry.ids_digest:
         raise ManifestError(
-            f"the ids of range {key} in {path} are damaged: expected digest {entry.ids_digest}, got {digest}.",
+            f"the ids of range {entry.key} in {path} are damaged: expected digest {entry.ids_digest}, got {digest}.",
             todo="Remove the migration's state folder to start afresh.",
         )
     stop = None if entry.stop is None else id_from_text(entry.stop)

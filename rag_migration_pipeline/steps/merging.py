@@ -18,7 +18,7 @@ from rag_migration_pipeline.sightings import Fate, Sightings, join_sightings, re
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.journal import Journal, ids_noted_in
 from rag_migration_pipeline.steps.pending import Pending
-from rag_migration_pipeline.steps.targets import noted_under, written_under
+from rag_migration_pipeline.steps.targets import noted_under, there_of, written_under
 from rag_migration_pipeline.steps.task import RangeTask
 
 SHOWN = 10
@@ -71,11 +71,11 @@ def failed_ids(seen: Sightings, failed: Collection[RecordId]) -> list[RecordId]:
 def still_pending(task: RangeTask, waiting: Sequence[RecordId], part: Receipt) -> Pending:
     """Return what of a task is still to be done after records of it failed."""
     before = task.pending or Pending()
-    changed = set(before.changed)
+    changed, written = set(before.changed), set(part.ids)
     return Pending(
         load=[record_id for record_id in waiting if record_id not in changed],
         changed=[record_id for record_id in waiting if record_id in changed],
-        stale=[record_id for record_id in before.stale if record_id not in set(part.ids)],
+        stale=[record_id for record_id in before.stale if record_id not in written],
     )
 
 
@@ -107,8 +107,8 @@ def mark_gone(context: MigrationContext, ids: Sequence[RecordId]) -> None:
 def _written_in_vain(
     context: MigrationContext, task: RangeTask, written: Collection[RecordId], waiting: Collection[RecordId]
 ) -> list[RecordId]:
-    """Return the ids in the target that were noted for records of a task and that nobody has now."""
-    if ids_noted_in(context.state, task.key) <= set(written):
+    """Return the ids in the target that were noted for records of a task and that nobody has now; for a mirror only."""
+    if context.migration.options.deletes is not Deletes.MIRROR or ids_noted_in(context.state, task.key) <= set(written):
         return []
     unwaiting = set(task.record_range.ids).difference(waiting)
     return [i for i in noted_under(context, task.key, unwaiting).values() if i not in written]
@@ -132,18 +132,20 @@ def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting
     pending = task.pending or Pending()
     before = {} if task.is_whole else written_under(context.state, task.key, pending.touched)
     written = {*part.ids, *(before[record_id] for record_id in waiting if record_id in before)}
-    doomed = [i for i in (*pending.delete, *pending.stale) if i not in written]
-    if context.migration.options.deletes is Deletes.MIRROR:
-        doomed += _written_in_vain(context, task, written, waiting)
+    vain = _written_in_vain(context, task, written, waiting)
+    doomed = [i for i in dict.fromkeys((*pending.delete, *pending.stale, *vain)) if i not in written]
     kept = set(before.values()) - written - set(doomed)
-    if kept:
-        Journal(context.state, task.key).note(sorted(kept, key=id_text))
+    # Noted too: what a look at the target may not take for somebody else's deletion after a kill.
+    ours = context.known_ids.intersection(doomed).union(i for i in pending.stale if i not in written)
+    if kept or ours:
+        Journal(context.state, task.key).note(sorted(kept | ours, key=id_text))
     mark_gone(context, [record_id for record_id in pending.mark if record_id not in written])
     if not doomed:
         return 0
     name = context.migration.target_collection
     context.target.delete(name, doomed)
-    left = [record_id for record_id in doomed if record_id in set(context.target.fetch(name, doomed).ids)]
+    there = there_of(context, doomed)
+    left = [record_id for record_id in doomed if record_id in there]
     if left:
         raise ValidationError(
             f"{len(left)} records are still in {context.target.address}, collection {name!r}, after they were deleted: "

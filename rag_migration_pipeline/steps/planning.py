@@ -34,11 +34,11 @@ from rag_migration_pipeline.steps.manifest import (
     VERSION,
     Manifest,
     RangeEntry,
+    iter_range_ids,
     open_manifest,
     proven_keys,
     read_known_ids,
     read_left_ids,
-    read_range_ids,
     store_manifest,
 )
 from rag_migration_pipeline.steps.new_ids import new_ids
@@ -270,7 +270,7 @@ def has_the_same_ids(state: StateFolder, manifest: Manifest, ids: Sequence[Recor
     """Return whether a manifest is of these ids, in whatever order."""
     if manifest.ids_digest == digest_ids(ids):
         return True
-    planned = {i for entry in manifest.ranges for i in read_range_ids(state, manifest, entry.key).ids}
+    planned = {i for item in iter_range_ids(state, manifest) for i in item.ids}
     return len(ids) == manifest.count and planned == set(ids)
 
 

@@ -37,7 +37,7 @@ from rag_migration_pipeline.steps.report_page import write_page
 from rag_migration_pipeline.steps.rollback import written_ids
 from rag_migration_pipeline.steps.set_aside import QuarantineAccount
 from rag_migration_pipeline.steps.validate import Findings, refuse_unaccounted, total_findings
-from rag_migration_pipeline.steps.vanished import forget_vanished, ranges_that_skipped
+from rag_migration_pipeline.steps.vanished import forget_vanished, note_vanished
 from rag_migration_pipeline.stores.readiness import Readiness
 
 __all__ = ["Report", "prove_collection"]
@@ -82,7 +82,7 @@ def prove_collection(
     for key in read.contradicted:
         # What the receipt says no longer holds: without it, the next run loads the range again.
         Journal(context.state, key).withdraw_receipt()
-    _store(context, report, read.vanished)
+    _store(context, report, read)
     context.emit(CollectionProven(context.migration.name, report.written, report.is_proven))
     if tell is not None:
         tell(report)
@@ -108,12 +108,14 @@ def _finish_target(context: MigrationContext) -> None:
     context.target.finish_loading(name)
 
 
-def _store(context: MigrationContext, report: Report, vanished: set[RecordId]) -> None:
-    """Store the report, and expect no longer what it names as gone."""
+def _store(context: MigrationContext, report: Report, read: "_ReadBack") -> None:
+    """Store the report, and what follows from what vanished."""
     write_atomically(context.state.report_page, lambda path: write_page(path, report))
     write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
-    if vanished:
-        forget_vanished(context, vanished)
+    if read.vanished:
+        forget_vanished(context, read.vanished)
+    if read.missed:
+        note_vanished(context, read.missed)
 
 
 @dataclass
@@ -124,7 +126,8 @@ class _ReadBack:
         counts: The receipts' counts, added up.
         findings: Of the ranges that were read back.
         contradicted: Keys of the ranges in which something differs.
-        vanished: Ids of records that no range claims, and that were there when they were noted.
+        vanished: Ids that were the migration's, that no range claims any more, and that are gone.
+        missed: Ids of records of others that were in the target before, and are gone.
         unread: Records of the other ranges.
         ranges: What is known of each range.
     """
@@ -133,6 +136,7 @@ class _ReadBack:
     findings: list[Findings] = field(default_factory=list)
     contradicted: list[str] = field(default_factory=list)
     vanished: set[RecordId] = field(default_factory=set)
+    missed: set[RecordId] = field(default_factory=set)
     unread: int = 0
     ranges: list[RangeFacts] = field(default_factory=list)
 
@@ -172,7 +176,9 @@ def _todo(context: MigrationContext, report: Report) -> str:
         shown = ", ".join(report.contradicted[:10])
         todo += f" Run the job {report.migration}__migrate, or launch the partitions {shown}: it loads them again."
     if _VANISHED in report.findings.changed.values():
-        todo += " Others' records that are gone fail one proof; run again, and they are not expected any more."
+        todo += (
+            " Bring back records of others that are gone, or run again: what is gone then too is expected no longer."
+        )
     if report.findings.extra:
         todo += " Find out who else writes there; extra records stay until you delete them."
     return todo
@@ -190,12 +196,9 @@ def _make_report(
     is_odd = target_count != written - len(findings.missing) + len(outside)
     stale = 0
     if is_counted and (is_odd or outside):  # one record of others gone and one extra keep the count
-        found, stale = _find_extra(context, outside, account, read.vanished, is_odd=is_odd)
+        found, stale = _find_extra(context, outside, account, read, is_odd=is_odd)
         findings = total_findings([findings, found])
     unclean = [item for item in read.findings if not item.is_clean]
-    range_of = named_ranges([*zip(read.contradicted, unclean, strict=True)])
-    again = ranges_that_skipped(context, read.vanished) if counts["skipped"] and read.vanished else ()
-    read.contradicted += [key for key in again if key not in read.contradicted]
     context.source.begin_reading()  # its count is that of now
     return Report(
         migration=context.migration.name,
@@ -222,7 +225,7 @@ def _make_report(
         unread=read.unread,
         quarantine=quarantine_facts(account.rejections, str(context.state.quarantines(context.manifest.plan_digest))),
         range_facts=tuple(read.ranges),
-        range_of=range_of,
+        range_of=named_ranges([*zip(read.contradicted, unclean, strict=True)]),
         migration_plan=plan_of(context.migration, context.manifest),
         maker=maker_of(context.migration),
         vectors=vector_facts(context.manifest.target_spec, context.target.spec(context.migration.target_collection)),
@@ -260,7 +263,7 @@ def _find_extra(
     context: MigrationContext,
     outside: set[RecordId],
     account: QuarantineAccount,
-    vanished: set[RecordId],
+    read: _ReadBack,
     *,
     is_odd: bool,
 ) -> tuple[Findings, int]:
@@ -272,7 +275,7 @@ def _find_extra(
         context: The migration.
         outside: Ids that no receipt claims, and that are to be there.
         account: What was set aside.
-        vanished: Takes those of them that are gone; of these, records of others are findings.
+        read: Takes those of them that are gone; of these, records of others are findings.
         is_odd: Whether the target's count is another one than was expected.
 
     Returns:
@@ -293,8 +296,9 @@ def _find_extra(
                 extra.append(id_text(record_id))
             seen.add(record_id)
     gone = expected - seen
-    vanished.update(outside - seen)
-    changed = {id_text(i): _VANISHED for i in vanished & context.known_ids}
+    read.missed = (outside - seen).intersection(context.known_ids) - set_aside
+    read.vanished = outside - seen - read.missed
+    changed = {id_text(i): _VANISHED for i in read.missed}
     if is_odd and not extra and not gone and not seen & set_aside - expected:
         changed["(count)"] = "the store counts other records than it lists"
     is_full = context.migration.options.validate_target is Validation.FULL  # the comparison has named the missing

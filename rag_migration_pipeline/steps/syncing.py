@@ -35,7 +35,7 @@ from rag_migration_pipeline.steps.manifest import (
 )
 from rag_migration_pipeline.steps.pending import Pending
 from rag_migration_pipeline.steps.recutting import cut_anew, first_number
-from rag_migration_pipeline.steps.targets import taken_of, targets_of, written_under
+from rag_migration_pipeline.steps.targets import left_filter, taken_of, targets_of, there_of, written_under
 
 SHOWN = 10
 
@@ -165,7 +165,7 @@ class _Owners:
         ours = ours.union(*(pairs.values() for pairs in self.before.values()))
         known = set(read_known_ids(context.state, context.manifest))
         candidates = [i for i in self.after.values() if i not in ours and i not in known]
-        found = _there(context, candidates)
+        found = there_of(context, candidates)
         policy = context.migration.options.conflict
         wanted = set(self.after.values())
         refuse_conflicts(wanted, (known | found) & wanted, policy, context.migration)
@@ -188,9 +188,7 @@ class _Owners:
     def dropped(self) -> frozenset[RecordId]:
         """Changed records that the filter does not take any more: lost to the target as those that are gone are."""
         changed = [record_id for ids in self.changes.changed.values() for record_id in ids]
-        if self.context.migration.options.filter is None or not changed:
-            return frozenset()
-        return frozenset(changed).difference(taken_of(self.context, changed))
+        return left_filter(self.context, changed)
 
     @cached_property
     def lost(self) -> frozenset[RecordId]:
@@ -212,7 +210,7 @@ class _Owners:
             left |= {self.before[key][record_id] for record_id in ids if record_id in self.before[key]}
         left -= self.others | self._owner_after.keys()
         noted = noted_ids(self.context.state) - left - self.others - self._owner_after.keys()
-        return left | _there(self.context, list(noted))
+        return left | there_of(self.context, list(noted))
 
 
 def _tell_both_changed(context: MigrationContext, owners: _Owners) -> None:
@@ -225,10 +223,3 @@ def _tell_both_changed(context: MigrationContext, owners: _Owners) -> None:
     refuse_both_changed(context, ids)
     if ids:
         context.emit(BothSidesChanged(context.migration.name, ids))
-
-
-def _there(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:
-    """Return which of these ids the target has."""
-    size, name = context.target.capabilities.page_count, context.migration.target_collection
-    pages = (ids[start : start + size] for start in range(0, len(ids), size))
-    return {record_id for page in pages for record_id in context.target.fetch_contents(name, page).ids}

@@ -108,6 +108,20 @@ def _originals_of(context: MigrationContext, ids: Sequence[RecordId]) -> dict[Re
     return {record_id: original_id(record_id, payload.get(ENVELOPE_KEY)) for record_id, payload in rows}
 
 
+def there_of(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:
+    """Return which of these ids the target has."""
+    size, name = context.target.capabilities.page_count, context.migration.target_collection
+    pages = (ids[start : start + size] for start in range(0, len(ids), size))
+    return {record_id for page in pages for record_id in context.target.fetch_contents(name, page).ids}
+
+
+def left_filter(context: MigrationContext, ids: Sequence[RecordId]) -> frozenset[RecordId]:
+    """Return which of these records of the source the filter does not take now; none where there is no filter."""
+    if context.migration.options.filter is None or not ids:
+        return frozenset()
+    return frozenset(ids).difference(taken_of(context, ids))
+
+
 def taken_of(context: MigrationContext, ids: Sequence[RecordId]) -> set[RecordId]:
     """Return which of these records of the source the filter takes now."""
     wanted = parse_filter(context.migration.options.filter)

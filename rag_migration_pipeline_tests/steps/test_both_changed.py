@@ -9,7 +9,16 @@ from rag_migration_pipeline.events import BothSidesChanged
 from rag_migration_pipeline.steps.going_on import go_on
 from rag_migration_pipeline.steps.report import prove_collection
 from rag_migration_pipeline_tests.steps.support import World, dump, records
-from rag_migration_pipeline_tests.steps.syncs import breaking, contents, plan, run_pending, start, sync
+from rag_migration_pipeline_tests.steps.syncs import (
+    StoppedError,
+    breaking,
+    contents,
+    plan,
+    run_pending,
+    start,
+    stopping,
+    sync,
+)
 
 
 def found(world: World) -> list[tuple[str, ...]]:
@@ -117,3 +126,29 @@ def test_what_changes_in_the_target_while_a_sync_is_interrupted_is_not_written_o
         _, only = run_pending(go_on(context))
         assert prove_collection(context, only).is_proven
     assert contents(world)[1] == contents(world)[0]
+
+
+@pytest.mark.parametrize("deletes", ["mirror", "tombstone", "keep"])
+@pytest.mark.parametrize("after", range(8))
+def test_a_sync_is_not_refused_for_what_it_took_away_itself(world: World, deletes: str, after: int) -> None:
+    """Also where a kill came between the deletion and its booking, and for a record that left the filter."""
+    migration = world.migration(both_changed="fail", deletes=deletes, filter={"n": {"$lt": 50}}, push_down=False)
+    start(world, migration)
+    world.fill(records(["r001", "r005"], start=70))
+    world.a.delete("docs", ["r006"])
+    plan(world, migration)
+    with stopping(after), suppress(StoppedError), world.opened(migration, plan=False) as context:
+        run_pending(context)
+    with world.opened(migration, plan=False) as context:
+        _, only = run_pending(go_on(context))
+        assert prove_collection(context, only).is_proven
+
+
+def test_what_left_the_filter_and_was_changed_there_since_is_not_deleted(world: World) -> None:
+    migration = world.migration(both_changed="fail", deletes="mirror", filter={"n": {"$lt": 50}}, push_down=False)
+    start(world, migration)
+    world.fill(records(["r001"], start=70))
+    plan(world, migration)
+    world.b.upsert("docs", records(["r001"], start=70))
+    with world.opened(migration, plan=False) as context, pytest.raises(ConflictError, match="string:r001"):
+        go_on(context)
