@@ -68,6 +68,7 @@ def test_a_migration_killed_at_any_moment_is_finished_by_the_next_run(
     take_up(leg, root, COUNTS[leg])
 
 
+@pytest.mark.slow
 def test_a_migration_killed_again_and_again_still_ends(prepare: Prepare, duration_s: Callable[[Leg], float]) -> None:
     leg = LEGS[1]
     longest_s = duration_s(leg)

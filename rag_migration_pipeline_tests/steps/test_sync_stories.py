@@ -20,7 +20,7 @@ from rag_migration_pipeline.steps.syncing import plan_changes
 from rag_migration_pipeline_tests.steps.support import World, end_world, new_world, numbered, records
 from rag_migration_pipeline_tests.steps.syncs import StoppedError, breaking, contents, follow, stopping
 
-STORIES = 20
+STORIES = 15
 """Stories of each kind at scale 1."""
 
 TAKEN_FROM = 200
