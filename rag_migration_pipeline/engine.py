@@ -215,6 +215,7 @@ class Engine:
         keys, planned = list(sizes), sum(sizes.values())
         outcome.planned, outcome.already = planned, context.manifest.count - planned
         outcome.migrated = outcome.failed = 0
+        out_before = len(self.tally.left_out)
         for again in reversed(range(ROUNDS)):
             lost = self._carry_ranges(context, paces, sizes)
             if lost and again and not (outcome.errors or self._stop.is_requested):
@@ -231,7 +232,7 @@ class Engine:
         outcome.both_changed, outcome.left_out = tuple(self.tally.both_changed), tuple(self.tally.left_out)
         outcome.batches = self.tally.progress.current_batch
         done = outcome.migrated + outcome.failed + outcome.rejected + outcome.skipped
-        outcome.filtered = max(0, planned - done - len(outcome.left_out))
+        outcome.filtered = max(0, planned - done - (len(outcome.left_out) - out_before))
         self._raise_what_ended_it()
         if not outcome.errors:
             self._prove(context, keys if is_proven else None)
