@@ -136,19 +136,19 @@ def read_batches(path: AnyPath) -> Iterator[RecordBatch]:
                 yield from_arrow(reader.get_batch(position))
 
 
-_TODO = (
+_IF_DAMAGED = (
     "Remove it and run again: a staged file or a receipt is made anew. Where it holds the manifest's ids, remove the "
     "migration's state folder."
 )
 
 
 @contextmanager
-def reading_errors(path: AnyPath, todo: str = _TODO) -> Iterator[None]:
+def reading_errors(path: AnyPath, if_damaged: str = _IF_DAMAGED) -> Iterator[None]:
     """Turn errors of reading an Arrow or Parquet file into ours, naming the path.
 
     Args:
         path: The file.
-        todo: What to do where it is damaged.
+        if_damaged: What to do where it is damaged.
 
     Raises:
         StagingError: The file is missing, cannot be read, or is damaged.
@@ -157,7 +157,7 @@ def reading_errors(path: AnyPath, todo: str = _TODO) -> Iterator[None]:
         with staging_errors(path):
             yield
     except pa.ArrowException as error:
-        raise StagingError(f"{path} is damaged: {str(error)[:200]}.", todo=todo, path=str(path)) from error
+        raise StagingError(f"{path} is damaged: {str(error)[:200]}.", todo=if_damaged, path=str(path)) from error
 
 
 def text_array(values: Iterable[str | None]) -> pa.Array:

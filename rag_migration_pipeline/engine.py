@@ -68,7 +68,6 @@ class Outcome:
         migrated: Records that it wrote, read back where they are validated.
         failed: Records of batches and ranges that failed.
         already: Records that were proven before it began.
-        deleted: Records of the source that were gone, where that was looked for.
         errors: Why what failed did, with range and batch.
         report: The proof of the whole, or None where it did not come to that.
         contradiction: What the target contradicts; the proof's, or a range's.
@@ -218,16 +217,12 @@ class Engine:
         out_before = len(self.tally.left_out)
         for again in reversed(range(ROUNDS)):
             lost = self._carry_ranges(context, paces, sizes)
-            if lost and again and not (outcome.errors or self._stop.is_requested):
-                try:
-                    context = go_on(context)
-                    sizes = _sizes(context)
-                    continue
-                except SourceChangedError as refusal:
-                    outcome.errors.append(str(refusal))
-            for result in lost:
-                self._book_failure(result)
-            break
+            later = self._without_lost(context) if lost and again else None
+            if later is None:
+                break
+            context, sizes = later, _sizes(later)
+        for result in lost:
+            self._book_failure(result)
         outcome.rejected, outcome.skipped = self.tally.rejected, self.tally.skipped
         outcome.both_changed, outcome.left_out = tuple(self.tally.both_changed), tuple(self.tally.left_out)
         outcome.batches = self.tally.progress.current_batch
@@ -237,6 +232,16 @@ class Engine:
         if not outcome.errors:
             self._prove(context, keys if is_proven else None)
         return context
+
+    def _without_lost(self, context: MigrationContext) -> MigrationContext | None:
+        """Return the migration without what the source lost meanwhile, or None where the run is not to go on."""
+        if self._outcome.errors or self._stop.is_requested:
+            return None
+        try:
+            return go_on(context)
+        except SourceChangedError as refusal:
+            self._outcome.errors.append(str(refusal))
+            return None
 
     def _carry_ranges(self, context: MigrationContext, paces: Paces, sizes: Mapping[str, int]) -> list[RangeResult]:
         """Carry ranges; return the results of those of which the source lost records meanwhile, and of no others."""

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import orjson
 
 from rag_migration_pipeline.errors import ManifestError, MigrationLockedError, StagingError
-from rag_migration_pipeline.state_files import staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors, write_content
 
 _log = logging.getLogger(__name__)
 
@@ -303,7 +303,7 @@ class JsonLedger:
         head = asdict(contents.head)
         facts = {"version": VERSION, **head, **{k: v for k, v in asdict(contents).items() if k != "head"}}
         text = orjson.dumps(facts, option=orjson.OPT_INDENT_2)
-        write_atomically(self.path, lambda path: _put(path, text))
+        write_content(self.path, text)
         self._written_s = time.monotonic()
 
 
@@ -321,10 +321,6 @@ def _contents_of(facts: dict[str, Any]) -> LedgerContents:
 
 def _named(head: LedgerHead) -> str:
     return f"{head.source} to {head.target} ({head.identity[:8]})"
-
-
-def _put(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _time(text: str) -> datetime:

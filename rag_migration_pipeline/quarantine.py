@@ -197,8 +197,8 @@ def write_quarantine(path: Path, quarantine: Quarantine | None) -> None:
 
 
 _IF_DAMAGED = (
-    "A repaired copy: write it once more, as an uncompressed or compressed Arrow file (Feather). The file in the state "
-    "folder: remove it, and launch its range again."
+    "A repaired copy: write it once more, as an Arrow file (Feather). The file in the state folder: remove it, and "
+    "launch its range again."
 )
 
 

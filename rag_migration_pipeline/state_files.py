@@ -62,6 +62,15 @@ def write_atomically(path: AnyPath, write: Callable[[Any], None], *, is_synced: 
             _sync(path.parent)
 
 
+def write_content(path: AnyPath, content: bytes) -> None:
+    """Write a file with this content; see `write_atomically`."""
+    write_atomically(path, lambda to: _fill(to, content))
+
+
+def _fill(path: AnyPath, content: bytes) -> None:
+    path.write_bytes(content)
+
+
 @contextmanager
 def staging_errors(path: AnyPath) -> Iterator[None]:
     """Turn errors of the file system into ours, naming the path.

@@ -6,14 +6,13 @@ a sensor makes of it (`watching`).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import orjson
 
 from rag_migration_pipeline.digests import digest_ids
 from rag_migration_pipeline.records import RecordId
 from rag_migration_pipeline.state import StateFolder
-from rag_migration_pipeline.state_files import read_facts, write_atomically
+from rag_migration_pipeline.state_files import read_facts, write_content
 from rag_migration_pipeline.steps.changes import Changes
 from rag_migration_pipeline.steps.manifest import Manifest
 
@@ -43,7 +42,7 @@ def note_detected(state: StateFolder, manifest: Manifest, changes: Changes) -> N
         "count": changes.count,
         "digest": digest_ids(_concerned(changes)),
     }
-    write_atomically(state.detected, lambda path: _put(path, orjson.dumps(found)))
+    write_content(state.detected, orjson.dumps(found))
 
 
 def read_detected(state: StateFolder, manifest: Manifest) -> Detected | None:
@@ -65,7 +64,3 @@ def _concerned(changes: Changes) -> Iterator[RecordId]:
         for key in sorted(by_range):
             yield key
             yield from by_range[key]
-
-
-def _put(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -19,7 +19,7 @@ from rag_migration_pipeline.filters.meaning import select_rows
 from rag_migration_pipeline.records import RecordBatch, RecordId, SetAside, id_from_text, id_text
 from rag_migration_pipeline.remote_files import AnyPath
 from rag_migration_pipeline.sightings import Fate, Watch, read_sightings, write_sightings
-from rag_migration_pipeline.state_files import staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors, write_atomically, write_content
 from rag_migration_pipeline.steps.context import MigrationContext
 from rag_migration_pipeline.steps.extract import extract_batches
 from rag_migration_pipeline.steps.launching import HeldBack, left_pending
@@ -91,7 +91,7 @@ def stage_extract(context: MigrationContext, key: str) -> StagedRange:
     left = left_pending(context, task, held)
     if left:
         texts = json.dumps({"extract": token, "held": [id_text(record_id) for record_id in left]}).encode()
-        write_atomically(_held(context, key), lambda held_path: _write(held_path, texts))
+        write_content(_held(context, key), texts)
     extracted = records + len(held.ids)
     return StagedRange(key, records, extracted=extracted, held=len(left), size_bytes=size_of(path), token=token)
 
@@ -260,10 +260,6 @@ def _read_selection(context: MigrationContext, key: str) -> "np.ndarray[tuple[in
     with staging_errors(path), path.open("rb") as file:
         mask: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.load(file)
     return mask
-
-
-def _write(path: AnyPath, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _save(path: AnyPath, mask: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:

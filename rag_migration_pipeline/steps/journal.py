@@ -23,7 +23,7 @@ import orjson
 from rag_migration_pipeline.receipts import read_receipt
 from rag_migration_pipeline.records import RecordId, id_from_text, id_text
 from rag_migration_pipeline.state import EARLIER, StateFolder
-from rag_migration_pipeline.state_files import damaged, staging_errors, write_atomically
+from rag_migration_pipeline.state_files import damaged, staging_errors, write_content
 
 _IF_DAMAGED = "Remove it; a rollback then leaves the records of this range that no receipt claims."
 
@@ -123,14 +123,10 @@ def _line(ids: Iterable[RecordId]) -> bytes:
 
 def _store(path: Path, ids: set[RecordId]) -> None:
     if ids:
-        write_atomically(path, lambda temporary: _write(temporary, _line(ids)))
+        write_content(path, _line(ids))
     else:
         with staging_errors(path):
             path.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _read(path: Path) -> set[RecordId]:

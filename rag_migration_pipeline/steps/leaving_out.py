@@ -8,21 +8,20 @@ planned again (the first step of a run): what is still gone then leaves the plan
 it. Otherwise a source that loses a record between its listing and its reading would stop a migration for good.
 """
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from rag_migration_pipeline.digests import digest_ids, digest_texts
 from rag_migration_pipeline.errors import SourceChangedError
 from rag_migration_pipeline.events import RecordsGone
 from rag_migration_pipeline.options import Deletes
 from rag_migration_pipeline.receipts import read_receipt
-from rag_migration_pipeline.records import RecordId, id_from_text, id_text
+from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.state import StateFolder
-from rag_migration_pipeline.state_files import damaged, staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors
 from rag_migration_pipeline.steps.context import MigrationContext, as_stored, refuse_many_gone, with_manifest
+from rag_migration_pipeline.steps.id_notes import read_note, write_note
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.manifest import (
     Manifest,
@@ -37,7 +36,7 @@ from rag_migration_pipeline.steps.manifest import (
 from rag_migration_pipeline.steps.pending import Pending, read_pending
 from rag_migration_pipeline.steps.targets import noted_under, written_under
 
-SHOWN = 10
+_IF_DAMAGED = "Remove it; the range then says again what is gone."
 
 
 @contextmanager
@@ -46,8 +45,7 @@ def noting_gone(state: StateFolder, range_key: str) -> Iterator[None]:
     try:
         yield
     except SourceChangedError as error:
-        texts = json.dumps(list(error.facts.get("ids", ()))).encode()
-        write_atomically(state.gone(range_key), lambda path: _write(path, texts))
+        write_note(state.gone(range_key), error.facts.get("ids", ()))
         raise
     with staging_errors(state.gone(range_key)):
         state.gone(range_key).unlink(missing_ok=True)
@@ -87,7 +85,7 @@ def without_gone(context: MigrationContext) -> MigrationContext:
 def _noted(context: MigrationContext, done: Collection[str]) -> dict[str, list[RecordId]]:
     """Return what ranges that are not proven did not find."""
     keys = [entry.key for entry in context.manifest.ranges if entry.key not in done]
-    return {key: _read(context.state.gone(key)) for key in keys if context.state.gone(key).exists()}
+    return {key: read_note(context.state.gone(key), _IF_DAMAGED) for key in keys if context.state.gone(key).exists()}
 
 
 def _still_gone(context: MigrationContext, noted: Mapping[str, Sequence[RecordId]]) -> dict[str, set[RecordId]]:
@@ -178,15 +176,3 @@ def _forget(context: MigrationContext) -> None:
     for path in context.state.all_gone.glob("*/*.json"):
         with staging_errors(path):
             path.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> list[RecordId]:
-    try:
-        return [id_from_text(text) for text in json.loads(path.read_bytes())]
-    except (ValueError, TypeError) as error:
-        todo = "Remove it; the range then says again what is gone."
-        raise damaged(path, f"{type(error).__name__}: {error}", todo) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -32,7 +32,7 @@ from rag_migration_pipeline.records import (
 )
 from rag_migration_pipeline.spec import Migration
 from rag_migration_pipeline.state import StateFolder
-from rag_migration_pipeline.state_files import staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors, write_atomically, write_content
 from rag_migration_pipeline.steps.pending import Pending, forget_pending, write_pending
 from rag_migration_pipeline.stores.base import VectorStore
 
@@ -170,7 +170,7 @@ def store_outside(state: StateFolder, manifest: Manifest, known: Iterable[Record
     """Store a manifest with the target's ids that no range claims, the manifest last."""
     for path, others in ((state.known(manifest.generation), known), (state.left(manifest.generation), left)):
         write_atomically(path, partial(_write_ids, parts=[sorted(others, key=id_text)]))
-    write_atomically(state.manifest, lambda path: _write_bytes(path, _CODEC.dump_json(manifest, indent=1)))
+    write_content(state.manifest, _CODEC.dump_json(manifest, indent=1))
 
 
 def store_next_manifest(
@@ -197,10 +197,6 @@ def store_next_manifest(
     for key, item in pending.items():
         write_pending(state, key, manifest.generation, item)
     store_manifest(state, manifest, ids, known, left)
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _write_ids(path: Path, parts: Iterable[Sequence[RecordId]]) -> None:

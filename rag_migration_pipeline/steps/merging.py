@@ -114,8 +114,8 @@ def _written_in_vain(
     return [i for i in noted_under(context, task.key, unwaiting).values() if i not in written]
 
 
-def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting: Collection[RecordId] = ()) -> int:
-    """Delete what has no owner any more from the target, and see to it that it is gone; return how many there were.
+def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting: Collection[RecordId] = ()) -> None:
+    """Delete what has no owner any more from the target, and see to it that it is gone.
 
     What stays there without an owner is noted: it is the migration's. Under ``deletes: mirror`` what an attempt that
     was cut short wrote of a record, which changed since and is not written any more, goes as well.
@@ -141,7 +141,7 @@ def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting
         Journal(context.state, task.key).note(sorted(kept | ours, key=id_text))
     mark_gone(context, [record_id for record_id in pending.mark if record_id not in written])
     if not doomed:
-        return 0
+        return
     name = context.migration.target_collection
     context.target.delete(name, doomed)
     there = there_of(context, doomed)
@@ -152,4 +152,3 @@ def take_away(context: MigrationContext, task: RangeTask, part: Receipt, waiting
             f"{', '.join(map(id_text, left[:SHOWN]))}.",
             todo="Find out who else writes there, then run the range again.",
         )
-    return len(doomed)

@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rag_migration_pipeline.errors import MigrationError, ValidationError
 from rag_migration_pipeline.events import CollectionProven
 from rag_migration_pipeline.options import Validation
 from rag_migration_pipeline.receipts import Receipt, read_receipt
 from rag_migration_pipeline.records import Metric, RecordId, id_text
-from rag_migration_pipeline.state_files import write_atomically
+from rag_migration_pipeline.state_files import write_atomically, write_content
 from rag_migration_pipeline.steps.context import MigrationContext, refuse_unproven
 from rag_migration_pipeline.steps.drift import refuse_target_drift, vector_facts
 from rag_migration_pipeline.steps.integrity import (
@@ -111,7 +110,7 @@ def _finish_target(context: MigrationContext) -> None:
 def _store(context: MigrationContext, report: Report, read: "_ReadBack") -> None:
     """Store the report, and what follows from what vanished."""
     write_atomically(context.state.report_page, lambda path: write_page(path, report))
-    write_atomically(context.state.report, lambda path: _write(path, report.to_json()))
+    write_content(context.state.report, report.to_json())
     if read.vanished:
         forget_vanished(context, read.vanished)
     if read.missed:
@@ -312,7 +311,3 @@ def _adds_up(context: MigrationContext, outside: set[RecordId]) -> bool:
     for entry in context.manifest.ranges:
         owned.update(read_receipt(context.state.receipt(entry.key)).ids)
     return context.target.count(context.migration.target_collection) == len(owned)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

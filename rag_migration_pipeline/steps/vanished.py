@@ -8,19 +8,18 @@ loses records must hear of it: that fails a proof and is noted. Whoever begins t
 back is others' as before; what is still gone is expected no longer, and what was skipped for its sake is carried.
 """
 
-import json
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from rag_migration_pipeline.errors import SchemaCompatibilityError
 from rag_migration_pipeline.receipts import read_counts
-from rag_migration_pipeline.records import RecordId, id_from_text, id_text
+from rag_migration_pipeline.records import RecordId, id_text
 from rag_migration_pipeline.sightings import Fate, read_sightings
 from rag_migration_pipeline.state import EARLIER
-from rag_migration_pipeline.state_files import damaged, staging_errors, write_atomically
+from rag_migration_pipeline.state_files import staging_errors
 from rag_migration_pipeline.steps.context import MigrationContext, as_stored, with_manifest
+from rag_migration_pipeline.steps.id_notes import read_note, write_note
 from rag_migration_pipeline.steps.journal import Journal
 from rag_migration_pipeline.steps.manifest import open_manifest, read_known_ids, read_left_ids, store_outside
 from rag_migration_pipeline.steps.targets import there_of
@@ -47,8 +46,7 @@ def note_vanished(context: MigrationContext, ids: Iterable[RecordId]) -> None:
     Raises:
         StagingError: The folder cannot be written.
     """
-    content = json.dumps(sorted(map(id_text, ids))).encode()
-    write_atomically(context.state.vanished, lambda path: _write(path, content))
+    write_note(context.state.vanished, sorted(map(id_text, ids)))
 
 
 def without_vanished(context: MigrationContext) -> MigrationContext:
@@ -65,7 +63,7 @@ def without_vanished(context: MigrationContext) -> MigrationContext:
     with state.planning_lock():
         context = as_stored(context)
         known = set(read_known_ids(state, context.manifest))
-        noted = known.intersection(_read(state.vanished))
+        noted = known.intersection(read_note(state.vanished, "Remove it; the next proof names again what is gone."))
         gone = noted - there_of(context, list(noted))
         if gone:
             for key in _ranges_that_skipped(context, gone):
@@ -103,16 +101,3 @@ def _skipped(context: MigrationContext, key: str) -> set[RecordId] | None:
             with suppress(SchemaCompatibilityError):  # it has another id than it was planned with
                 found.add(context.target_layout.id_rule.native(source_id))
     return found
-
-
-def _read(path: Path) -> list[RecordId]:
-    try:
-        return [id_from_text(text) for text in json.loads(path.read_bytes())]
-    except (ValueError, TypeError) as error:
-        raise damaged(
-            path, f"{type(error).__name__}: {error}", "Remove it; the next proof names them again."
-        ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

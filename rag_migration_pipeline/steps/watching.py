@@ -8,13 +8,12 @@ read that are proven now.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from rag_migration_pipeline.options import Detect
 from rag_migration_pipeline.payloads import decode, encode
 from rag_migration_pipeline.state import StateFolder
-from rag_migration_pipeline.state_files import damaged, read_facts, write_atomically
+from rag_migration_pipeline.state_files import damaged, read_facts, write_content
 from rag_migration_pipeline.steps.changes import Changes, detect_by_watermark, detect_changes, newest_value
 from rag_migration_pipeline.steps.context import MigrationContext
 
@@ -52,7 +51,7 @@ def note_watermark(context: MigrationContext, value: Any) -> None:
     name = context.migration.options.noted_field
     if name is not None and value is not None:
         text = json.dumps({"field": name, "value": encode(value)})
-        write_atomically(context.state.sync, lambda path: _put(path, text))
+        write_content(context.state.sync, text.encode())
 
 
 def noted_watermark(state: StateFolder, name: str) -> Any:
@@ -70,7 +69,3 @@ def noted_watermark(state: StateFolder, name: str) -> Any:
         return decode(facts["value"]) if facts["field"] == name else None
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}", todo) from error
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text)

@@ -55,7 +55,7 @@ def run_pending(context: MigrationContext) -> tuple[int, list[str]]:
         written.append(len(batch))
         return inner(collection, batch)
 
-    context.target.upsert = counting  # type: ignore[method-assign]
+    context.target.upsert = counting  # type: ignore[method-assign]  # the context is frozen, its store is not
     for key in keys:
         migrate_range(context, key)
     return sum(written), keys

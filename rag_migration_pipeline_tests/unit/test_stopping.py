@@ -82,7 +82,7 @@ def test_the_second_signal_of_a_kind_does_what_it_always_does_or_ends_the_proces
     program.send_signal(number)
     out, error = program.communicate(timeout=WAIT_S)
     assert program.returncode == -number
-    raises = number is signal.SIGINT and "at once" not in program.args  # type: ignore[operator]
+    raises = number is signal.SIGINT and "at once" not in program.args  # type: ignore[operator]  # a list, as it was given
     assert ("KeyboardInterrupt" in error) is raises
     assert out.splitlines() == (["restored True"] if raises else [])
 
